@@ -1,0 +1,43 @@
+# The first Python on the path that the course supports; `make PYTHON=...` chooses another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$python && break; done)
+BIN := .venv/bin
+READY := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test execute lint clean requirements
+
+help: ## list these commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 22
+
+lab: $(READY) ## set up and open the course in JupyterLab
+	$(BIN)/jupyter lab --ip=localhost $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
+
+test: $(READY) ## set up, then run every test and every notebook
+	$(BIN)/python -m pytest -n 2 --dist loadscope \
+		--nbval --nbval-current-env --nbval-cell-timeout=120 tests notebooks
+
+execute: $(READY) ## run every notebook and save it in canonical form
+	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
+
+lint: $(READY) ## check the style of package, tests, tools and notebooks
+	$(BIN)/ruff check gfn_utils tests tools notebooks
+	$(BIN)/ruff format --check gfn_utils tests tools notebooks
+
+requirements: ## pin the newest allowed versions (needs uv), then see CONTRIBUTING.md
+	uv pip compile --quiet --universal --python-version 3.11 --extra course \
+		--no-header --no-annotate --upgrade pyproject.toml -o requirements.txt
+	sed -i.old -E "s/^tensorflow==(.*)$$/tensorflow==\1 ; platform_machine != 'x86_64' or sys_platform != 'linux'\ntensorflow-cpu==\1 ; platform_machine == 'x86_64' and sys_platform == 'linux'/" requirements.txt
+	rm requirements.txt.old
+
+clean: ## remove the environment and everything made by running
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+
+$(READY): requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "The course needs Python 3.11, 3.12 or 3.13."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@

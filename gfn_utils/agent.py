@@ -1,0 +1,359 @@
+"""GFNAgent: an environment, a policy, log Z and the training that fits them to the reward."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from gfn_utils import checkpoint, evaluation, policy, sampling, training
+from gfn_utils.environments import Environment
+from gfn_utils.environments.base import check_states
+from gfn_utils.sampling import Trajectories
+from gfn_utils.training import Batches, Kind, TrainingState
+from gfn_utils.validation import check_choice, check_integer, check_number
+
+DECAYS = ("linear", "constant")
+LARGEST_TRACKED = 10_000
+"""Environments with more states than this are not evaluated exactly between chunks of updates."""
+
+
+class History(NamedTuple):
+    """What a call of `train` saw."""
+
+    loss: np.ndarray
+    """Mean loss in nats²: one value an epoch (offline) or an update (on policy)."""
+    log_z: np.ndarray
+    """log Z after each of these, in nats."""
+    evaluated_at: np.ndarray
+    """The updates of this run after which the exact error was taken."""
+    l1_error: np.ndarray
+    """The exact L1 error Σ|P_T − R/Z| then."""
+
+
+class Progress(NamedTuple):
+    """What `train` tells its callback between chunks of updates; the agent is up to date then."""
+
+    done: int
+    """Updates of this run made so far."""
+    total: int
+    """Updates of this run in all."""
+    history: History
+
+
+class GFNAgent:
+    """A GFlowNet: builds objects x of `env` and learns to build them in proportion to R(x).
+
+    Attributes: `env`; `policy`, a keras.Model from `env.encode(states)` to the unmasked logits
+    of P_F `[B, n_actions]` and P_B `[B, n_actions − 1]`; `log_z`, a variable in nats; `gamma`, the
+    weight of uniform exploration; `seed`; `iteration`, the number of updates made so far.
+
+    Args:
+        env: what to build (see `Environment`).
+        hidden: units of the dense layers that both heads share.
+        gamma: exploration, in [0, 1]: (1−γ)·P_F + γ·uniform.
+        seed: decides the first weights, every sample and every batch.
+        learning_rate, log_z_learning_rate: Adam's, for the policy and for log Z.
+        dtype: "float64", in which results agree between processors, or "float32".
+        backward_policy: "learned" or "uniform" (1 / number of parents).
+
+    Raises ValueError or TypeError, naming the argument, if one is out of bounds.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        hidden: tuple[int, ...] = (32, 32),
+        gamma: float = 0.5,
+        seed: int = 0,
+        learning_rate: float = 0.015,
+        log_z_learning_rate: float = 0.01,
+        dtype: str = "float64",
+        backward_policy: str = "learned",
+    ):
+        if not isinstance(env, Environment):
+            raise TypeError(f"env must be an Environment, got {env!r}")
+        hidden = tuple(check_integer("hidden", units, minimum=1) for units in hidden)
+        check_choice("dtype", dtype, ("float64", "float32"))
+        check_choice("backward_policy", backward_policy, policy.BACKWARD_POLICIES)
+        self.env = env
+        self.kind = Kind(env, hidden, dtype, backward_policy)
+        self.gamma = gamma
+        self.learning_rate = check_number("learning_rate", learning_rate, above=0.0)
+        self.log_z_learning_rate = check_number(
+            "log_z_learning_rate", log_z_learning_rate, above=0.0
+        )
+        self.policy = policy.build_policy(env, hidden, dtype)
+        self.log_z = tf.Variable(0.0, dtype=dtype, name="log_z")
+        self.reset(seed)
+
+    @property
+    def gamma(self) -> float:
+        """The weight of uniform exploration, in [0, 1]."""
+        return self._gamma
+
+    @gamma.setter
+    def gamma(self, value):
+        self._gamma = check_number("gamma", value, minimum=0.0, maximum=1.0)
+
+    @property
+    def iteration(self) -> int:
+        """How many updates were made since the start or the last `reset`."""
+        return int(self._state.iteration)
+
+    def __repr__(self):
+        return (
+            f"GFNAgent({self.env!r}, hidden={self.kind.hidden}, gamma={self.gamma:g}, "
+            f"seed={self.seed}, iteration={self.iteration})"
+        )
+
+    def reset(self, seed: int | None = None) -> None:
+        """Start again, untrained, from `seed` (by default the present one). Compiles nothing."""
+        self.seed = check_integer("seed", self.seed if seed is None else seed, minimum=0)
+        hidden, dtype = self.kind.hidden, self.kind.dtype
+        fresh = policy.build_policy(self.env, hidden, dtype, self.seed)
+        weights = [tf.convert_to_tensor(weight) for weight in fresh.weights]
+        self._n_sampled = 0
+        self._restore(training.initial_state([*weights, tf.zeros([], dtype)]))
+
+    def log_policy(self, states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """log P_F `[B, n_actions]` and log P_B `[B, n_actions − 1]` in nats; −inf: not allowed."""
+        network = policy.network_log_policy(self.env, self.policy, self.kind.backward_policy)
+        return network(states)
+
+    def sample(self, n: int, explore: bool = False) -> Trajectories:
+        """Draw `n` trajectories from the origin: by P_F, or by its mixture with γ·uniform.
+
+        Each call continues the agent's stream of random numbers; the same seed and the same calls
+        give the same trajectories. Raises ValueError if n < 1.
+        """
+        n = check_integer("n", n, minimum=1)
+        gamma = tf.constant(self.gamma if explore else 0.0, self.kind.dtype)
+        sample_forward, _ = _samplers(self.kind)
+        return sample_forward(self._weights(), tf.constant(n), gamma, self._next_sampling_seed())
+
+    def sample_backward(self, terminal) -> Trajectories:
+        """Draw one trajectory for each terminal state `[B, ...]` by P_B; returned origin first.
+
+        Raises ValueError if a state is not one of the environment's in which stop is allowed.
+        """
+        terminal = check_states(self.env, terminal, "terminal")
+        _, sample_backward = _samplers(self.kind)
+        return sample_backward(self._weights(), terminal, self._next_sampling_seed())
+
+    def train(
+        self,
+        data: Trajectories | None = None,
+        *,
+        epochs: int | None = None,
+        iterations: int | None = None,
+        batch_size: int | None = None,
+        decay: str | None = None,
+        resume_from: int = 0,
+        chunk: int = 100,
+        track_error: bool | None = None,
+        callback: Callable[[Progress], bool | None] | None = None,
+    ) -> History:
+        """Fit the policies and log Z by trajectory balance (arXiv 2201.13259).
+
+        Offline, `train(data, epochs=200)`: the objects that `data` ended in, each counted once, are
+        the data set; every epoch draws a fresh backward trajectory for each. On policy,
+        `train(iterations=2000)`: every update samples trajectories with exploration γ.
+
+        Args:
+            data, epochs: the trajectories to learn from, and how often to go over their objects.
+            iterations: the number of on-policy updates.
+            batch_size: trajectories an update; 10 offline and 16 on policy unless given.
+            decay: "linear" (the learning rate falls to 0 over the run; offline's default) or
+                "constant" (on policy's, so that two runs of n updates equal one of 2n).
+            resume_from: updates of this same run made before it was stopped.
+            chunk: updates in one compiled call; between chunks come error, callback, interrupts.
+            track_error: take the exact L1 error between chunks; by default where there are at
+                most 10,000 states.
+            callback: called with a Progress between chunks; the run stops if it returns True.
+
+        Returns a History. Raises ValueError or TypeError for arguments out of bounds, and
+        FloatingPointError naming the iteration if the loss is no longer finite; the agent is then
+        left as it was after the last good chunk.
+        """
+        run = self._plan(data, epochs, iterations, batch_size, decay, resume_from, chunk)
+        if track_error is None:
+            track_error = self.env.n_states is not None and self.env.n_states <= LARGEST_TRACKED
+        losses, log_zs, evaluated_at, errors = [], [], [], []
+        done = run.resume_from
+        for result in self._run_chunks(run):
+            losses.extend(result.loss)
+            log_zs.extend(result.log_z)
+            done += len(result.loss)
+            if track_error:
+                evaluated_at.append(done)
+                learned = evaluation.terminating_distribution(self)
+                errors.append(evaluation.l1_error(learned, self.env.target()))
+            history = _summarise(run, losses, log_zs, evaluated_at, errors)
+            if callback is not None and callback(Progress(done, run.total, history)):
+                break
+        return history
+
+    def save(self, path) -> None:
+        """Write the whole agent to one file; `load` continues as if it had never stopped."""
+        checkpoint.write(path, self._description(), self._state)
+
+    @classmethod
+    def load(cls, path, env: Environment | None = None) -> "GFNAgent":
+        """Read an agent that `save` wrote.
+
+        An environment of this package is made anew; one of your own must be given as `env`.
+        Raises FileNotFoundError if there is no such file, ValueError if it is damaged, not an
+        agent's, or an agent's of another environment.
+        """
+        description, state = checkpoint.read(path)
+        env = checkpoint.environment_of(path, description, env)
+        agent = cls(env, **description["arguments"])
+        checkpoint.check_shapes(path, state, agent._state)
+        agent._n_sampled = description["n_sampled"]
+        agent._restore(state)
+        return agent
+
+    def _description(self):
+        hidden, dtype, backward_policy = self.kind[1:]
+        return {
+            **checkpoint.describe_environment(self.env),
+            "n_sampled": self._n_sampled,
+            "arguments": {
+                "hidden": hidden,
+                "gamma": self.gamma,
+                "seed": self.seed,
+                "learning_rate": self.learning_rate,
+                "log_z_learning_rate": self.log_z_learning_rate,
+                "dtype": dtype,
+                "backward_policy": backward_policy,
+            },
+        }
+
+    def _weights(self):
+        return tuple(tf.convert_to_tensor(v) for v in [*self.policy.weights, self.log_z])
+
+    def _restore(self, state: TrainingState):
+        """Make `state` the agent's. The variables are the truth for the weights."""
+        for variable, value in zip([*self.policy.weights, self.log_z], state.weights, strict=True):
+            variable.assign(value)
+        self._state = state
+
+    def _next_sampling_seed(self):
+        self._n_sampled += 1
+        return tf.constant([2 * self.seed + 1, self._n_sampled], tf.int64)
+
+    def _plan(self, data, epochs, iterations, batch_size, decay, resume_from, chunk):
+        """Check the arguments of `train` and lay out the run, before anything is changed."""
+        offline = data is not None
+        if offline and (epochs is None or iterations is not None):
+            raise ValueError("train(data, ...) takes epochs, and not iterations")
+        if not offline and (iterations is None or epochs is not None):
+            raise ValueError("train() without data takes iterations, and not epochs")
+        batch_size = check_integer(
+            "batch_size", (10 if offline else 16) if batch_size is None else batch_size, minimum=1
+        )
+        decay = check_choice("decay", decay or ("linear" if offline else "constant"), DECAYS)
+        chunk = check_integer("chunk", chunk, minimum=1)
+        objects = None
+        if offline:
+            objects = self._objects(data)
+            per_epoch = -(-len(objects) // batch_size)
+            total = check_integer("epochs", epochs, minimum=1) * per_epoch
+        else:
+            per_epoch = 1
+            total = check_integer("iterations", iterations, minimum=1)
+        resume_from = check_integer("resume_from", resume_from, minimum=0)
+        if resume_from >= total:
+            raise ValueError(f"resume_from must be below {total}, got {resume_from}")
+        return _Run(objects, batch_size, per_epoch, total, resume_from, decay, chunk)
+
+    def _objects(self, data):
+        """The data set of an offline run, each object once, `[N, ...]`."""
+        if not isinstance(data, Trajectories):
+            return np.unique(check_states(self.env, data, "data"), axis=0)
+        check_states(self.env, data.terminal, "data.terminal")
+        return sampling.objects_seen(self.env, data)
+
+    def _run_chunks(self, run) -> Iterator[training.ChunkResult]:
+        """Make the run's updates a chunk at a time; the agent holds each chunk's result."""
+        offline = run.objects is not None
+        make_chunk = training.compile_chunk(self.kind, run.batch_size, offline)
+        number = self.iteration - run.resume_from
+        seed = tf.constant(2 * self.seed, tf.int64)
+        gamma = tf.constant(self.gamma, self.kind.dtype)
+        base_rates = [self.learning_rate, self.log_z_learning_rate]
+        for first in range(run.resume_from, run.total, run.chunk):
+            n = min(run.chunk, run.total - first)
+            factors = training.learning_rates(first, run.chunk, run.total, run.decay)
+            rates = tf.constant(np.outer(factors, base_rates), self.kind.dtype)
+            state = self._state._replace(weights=self._weights())
+            batches = (self._batches(run, number, first, n),) if offline else ()
+            result = make_chunk(state, rates, tf.constant(n), gamma, seed, *batches)
+            loss, log_z = np.asarray(result.loss)[:n], np.asarray(result.log_z)[:n]
+            bad = ~(np.isfinite(loss) & np.isfinite(log_z))
+            if bad.any():
+                raise FloatingPointError(
+                    f"the loss is not finite at iteration {self.iteration + int(np.argmax(bad))}; "
+                    f"the agent is as it was after iteration {self.iteration}. A lower "
+                    f"learning_rate (now {self.learning_rate:g}) may help; rewards must be positive"
+                )
+            self._restore(result.state)
+            yield training.ChunkResult(result.state, loss, log_z)
+
+    def _batches(self, run, number, first, n) -> Batches:
+        """The objects of updates first, …, first + n − 1, padded to whole batches and chunks."""
+        shape = [run.chunk, run.batch_size]
+        terminal = np.tile(run.objects[0], [*shape, *[1] * len(self.env.state_shape)])
+        weight = np.zeros(shape)
+        for i in range(n):
+            epoch, batch = divmod(first + i, run.batches_per_epoch)
+            if i == 0 or batch == 0:
+                order = training.epoch_order(self.seed, number, epoch, len(run.objects))
+            chosen = order[batch * run.batch_size : (batch + 1) * run.batch_size]
+            terminal[i, : len(chosen)] = run.objects[chosen]
+            weight[i, : len(chosen)] = 1
+        return Batches(tf.constant(terminal), tf.constant(weight, self.kind.dtype))
+
+
+class _Run(NamedTuple):
+    objects: np.ndarray | None
+    batch_size: int
+    batches_per_epoch: int
+    total: int
+    resume_from: int
+    decay: str
+    chunk: int
+
+
+def _summarise(run, losses, log_zs, evaluated_at, errors) -> History:
+    """Group the updates' losses by epoch (an on-policy epoch is one update)."""
+    epoch = (run.resume_from + np.arange(len(losses))) // run.batches_per_epoch
+    starts = np.flatnonzero(np.diff(epoch, prepend=-1))
+    ends = np.append(starts[1:], len(losses))
+    loss = np.add.reduceat(losses, starts) / (ends - starts)
+    return History(loss, np.asarray(log_zs)[ends - 1], np.array(evaluated_at), np.array(errors))
+
+
+@functools.lru_cache(maxsize=64)
+def _samplers(kind: Kind):
+    """The two samplers for agents of a kind, as graphs that take any number of trajectories."""
+    network = policy.build_policy(kind.env, kind.hidden, kind.dtype)
+
+    def log_policy_of(weights):
+        def stateless_network(features):
+            return network.stateless_call(weights[:-1], [], features)[0]
+
+        return policy.network_log_policy(kind.env, stateless_network, kind.backward_policy)
+
+    def forward(weights, n, gamma, seed):
+        return sampling.sample_forward(kind.env, log_policy_of(weights), n, seed, gamma)
+
+    def backward(weights, terminal, seed):
+        return sampling.sample_backward(kind.env, log_policy_of(weights), terminal, seed)
+
+    return (
+        tf.function(forward, autograph=False),
+        tf.function(backward, autograph=False, reduce_retracing=True),
+    )

@@ -1,0 +1,100 @@
+"""An agent in one file: an npz archive of its arrays and a description in JSON. Never a pickle."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+import zipfile
+
+import numpy as np
+import tensorflow as tf
+
+from gfn_utils import environments
+from gfn_utils.environments import Environment
+from gfn_utils.training import TrainingState
+
+FORMAT = "gfn_utils agent 1"
+
+
+def describe_environment(env: Environment) -> dict:
+    """The environment's name and its settings, which tell one environment from another."""
+    settings = dataclasses.asdict(env) if dataclasses.is_dataclass(env) else {}
+    return {"environment": type(env).__name__, "settings": settings}
+
+
+def write(path, description: dict, state: TrainingState) -> None:
+    """Write to a temporary name beside `path`, then rename: never a half-written file."""
+    path = pathlib.Path(path)
+    arrays = {"iteration": np.asarray(state.iteration)}
+    for field in ("weights", "first_moments", "second_moments"):
+        for number, value in enumerate(getattr(state, field)):
+            arrays[f"{field}_{number}"] = np.asarray(value)
+    header = json.dumps({"format": FORMAT, **description})
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, description=np.array(header), **arrays)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read(path) -> tuple[dict, TrainingState]:
+    """The description and the state in the file; ValueError if it is not a whole agent's file."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        description = json.loads(str(arrays["description"]))
+        if description.pop("format") != FORMAT:
+            raise KeyError("format")
+        n_weights = sum(name.startswith("weights_") for name in arrays)
+        state = TrainingState(
+            *(
+                tuple(tf.constant(arrays[f"{field}_{number}"]) for number in range(n_weights))
+                for field in ("weights", "first_moments", "second_moments")
+            ),
+            tf.constant(arrays["iteration"], tf.int64),
+        )
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"path must be a file that GFNAgent.save wrote, got {os.fspath(path)!r}, "
+            f"which is damaged or something else ({type(error).__name__}: {error})"
+        ) from error
+    return description, state
+
+
+def environment_of(path, description: dict, env: Environment | None) -> Environment:
+    """The environment described in the file, or `env` if it is that one."""
+    name, settings = description["environment"], description["settings"]
+    if env is not None:
+        found = describe_environment(env)
+        if (found["environment"], found["settings"]) != (name, settings):
+            raise ValueError(
+                f"env must be the saved agent's, {name} with {settings} "
+                f"(in {os.fspath(path)!r}), got {env!r}"
+            )
+        return env
+    known = getattr(environments, name, None)
+    if not (isinstance(known, type) and issubclass(known, Environment)):
+        raise ValueError(
+            f"env must be given: the agent in {os.fspath(path)!r} is one of {name}, "
+            f"which is not an environment of gfn_utils"
+        )
+    return known(**settings)
+
+
+def check_shapes(path, state: TrainingState, expected: TrainingState) -> None:
+    """Raise ValueError unless every array has the shape and type that the description implies."""
+
+    def form(state):
+        return [(value.shape.as_list(), value.dtype) for value in tf.nest.flatten(state)]
+
+    if form(state) != form(expected):
+        raise ValueError(
+            f"path must be a file that GFNAgent.save wrote, got {os.fspath(path)!r}, "
+            "whose arrays do not have the shapes that it describes"
+        )

@@ -1,0 +1,123 @@
+"""The contract between an environment and everything else in the package."""
+
+import abc
+
+import numpy as np
+import tensorflow as tf
+
+
+class Environment(abc.ABC):
+    """A directed acyclic graph of states, and a reward for ending in one of them.
+
+    All methods are batched (B states at a time), never change the environment, and are made of
+    TensorFlow operations that compile under XLA, so that the same code runs eagerly in a lesson
+    and inside the compiled training loop. States are int32 tensors `[B, *state_shape]` with
+    entries of at least 0 (−1 marks padding). Actions are int32 tensors `[B]`; the last action,
+    `n_actions − 1`, is *stop*.
+
+    `check_environment` verifies the whole contract for a class that fills it in.
+    """
+
+    state_shape: tuple[int, ...]
+    """Shape of one state."""
+    n_actions: int
+    """Number of forward actions, stop included. P_B has one logit for each but the stop."""
+    max_trajectory_length: int
+    """Number of actions in the longest trajectory, stop included."""
+    n_states: int | None = None
+    """Number of states, where they can be listed."""
+
+    @property
+    def stop_action(self) -> int:
+        """The number of the stop action: the last."""
+        return self.n_actions - 1
+
+    @abc.abstractmethod
+    def initial_states(self, batch_size) -> tf.Tensor:
+        """`batch_size` copies of the one state without parents, `[B, *state_shape]`."""
+
+    @abc.abstractmethod
+    def forward_mask(self, states: tf.Tensor) -> tf.Tensor:
+        """Which actions are allowed in each state, bool `[B, n_actions]`."""
+
+    @abc.abstractmethod
+    def backward_mask(self, states: tf.Tensor) -> tf.Tensor:
+        """Which actions can have led to each state, bool `[B, n_actions − 1]`."""
+
+    @abc.abstractmethod
+    def step(self, states: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+        """The states after the actions. Stop, and padding (−1), leave a state as it is."""
+
+    @abc.abstractmethod
+    def back_step(self, states: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+        """The states before the actions: undoes `step`. Padding (−1) leaves a state as it is."""
+
+    @abc.abstractmethod
+    def encode(self, states: tf.Tensor) -> tf.Tensor:
+        """The network's view of the states, float `[B, n_features]`."""
+
+    @abc.abstractmethod
+    def log_reward(self, states: tf.Tensor) -> tf.Tensor:
+        """log R of the states in nats, float64 `[B]`."""
+
+    def states(self) -> tf.Tensor:
+        """All states, `[n_states, *state_shape]`. Only where they can be listed."""
+        raise NotImplementedError(f"the states of {self!r} cannot be listed")
+
+    def index(self, states: tf.Tensor) -> tf.Tensor:
+        """Where each state stands in `states()`, int32 `[B]`. Only where they can be listed."""
+        raise NotImplementedError(f"the states of {self!r} cannot be listed")
+
+    def target(self) -> np.ndarray:
+        """R/Z in the order of `states()`, float64 `[n_states]`; 0 where stop is not allowed."""
+        log_reward = self._log_reward_of_terminating_states()
+        reward = np.exp(log_reward - log_reward.max())
+        return reward / reward.sum()
+
+    def log_partition(self) -> float:
+        """The exact log Z = log Σ R(x) over all states in which stop is allowed, in nats."""
+        log_reward = self._log_reward_of_terminating_states()
+        return float(log_reward.max() + np.log(np.exp(log_reward - log_reward.max()).sum()))
+
+    def _log_reward_of_terminating_states(self) -> np.ndarray:
+        states = self.states()
+        can_stop = self.forward_mask(states)[:, self.stop_action]
+        return np.where(can_stop, self.log_reward(states), -np.inf)
+
+
+def check_states(env: Environment, states, name: str) -> tf.Tensor:
+    """Return `states` as int32 `[B, *state_shape]`; raise ValueError unless each can terminate.
+
+    Membership is checked where the states can be listed; elsewhere only the shape is.
+    """
+    states = np.asarray(states)
+    expected = f"an integer array of shape [B, {', '.join(map(str, env.state_shape))}]"
+    if states.ndim != 1 + len(env.state_shape) or states.shape[1:] != tuple(env.state_shape):
+        raise ValueError(f"{name} must be {expected} with B ≥ 1, got shape {list(states.shape)}")
+    if len(states) == 0:
+        raise ValueError(f"{name} must hold at least one state, got none")
+    if not np.issubdtype(states.dtype, np.integer):
+        raise TypeError(f"{name} must be {expected}, got dtype {states.dtype}")
+    states = states.astype(np.int32)
+    if env.n_states is not None:
+        inside = is_listed(env, states)
+        if not inside.all():
+            row = int(np.argmin(inside))
+            raise ValueError(
+                f"{name}[{row}] must be a state of {env!r}, got {states[row].tolist()}"
+            )
+    can_stop = np.asarray(env.forward_mask(states))[:, env.stop_action]
+    if not can_stop.all():
+        row = int(np.argmin(can_stop))
+        raise ValueError(
+            f"{name}[{row}] must be a state in which stop is allowed, got {states[row].tolist()}"
+        )
+    return tf.constant(states)
+
+
+def is_listed(env: Environment, states) -> np.ndarray:
+    """Which of the states `[B, ...]` are among `env.states()`, bool `[B]`."""
+    position = np.asarray(env.index(states))
+    inside = (position >= 0) & (position < env.n_states)
+    listed = np.asarray(env.states())[np.where(inside, position, 0)]
+    return inside & (listed == states).reshape(len(states), -1).all(axis=1)

@@ -1,0 +1,103 @@
+"""The hypergrid of the first GFlowNet paper (arXiv 2106.04399, section 4.1)."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from gfn_utils.environments.base import Environment
+from gfn_utils.validation import check_integer, check_number
+
+MAX_LISTED_STATES = 10_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class HyperGrid(Environment):
+    """A grid of `height` cells along each of `ndim` axes, entered at the origin.
+
+    Action i < ndim adds 1 to coordinate i, action ndim stops. Every cell can be the last one;
+    its reward is
+
+        R(x) = r0 + r1·∏ᵢ 1[0.25 < |xᵢ/(H−1) − ½|] + r2·∏ᵢ 1[0.3 < |xᵢ/(H−1) − ½| ≤ 0.4]
+
+    (arXiv 2106.04399, section 4.1): low almost everywhere, higher near the corners, highest at
+    the modes inside those. On the default 8×8 grid the four modes lie one step in from each
+    corner (R = 1.51) and log Z = 2.5369 nats.
+
+    Raises ValueError if ndim < 1, height < 4, r0 ≤ 0, r1 < 0 or r2 < 0.
+    """
+
+    ndim: int = 2
+    height: int = 8
+    r0: float = 0.01
+    r1: float = 0.5
+    r2: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "ndim", check_integer("ndim", self.ndim, minimum=1))
+        object.__setattr__(self, "height", check_integer("height", self.height, minimum=4))
+        object.__setattr__(self, "r0", check_number("r0", self.r0, above=0.0))
+        object.__setattr__(self, "r1", check_number("r1", self.r1, minimum=0.0))
+        object.__setattr__(self, "r2", check_number("r2", self.r2, minimum=0.0))
+
+    @property
+    def state_shape(self):
+        return (self.ndim,)
+
+    @property
+    def n_actions(self):
+        return self.ndim + 1
+
+    @property
+    def max_trajectory_length(self):
+        return self.ndim * (self.height - 1) + 1
+
+    @property
+    def n_states(self):
+        return self.height**self.ndim
+
+    def initial_states(self, batch_size):
+        return tf.zeros([batch_size, self.ndim], tf.int32)
+
+    def forward_mask(self, states):
+        return tf.pad(states < self.height - 1, [[0, 0], [0, 1]], constant_values=True)
+
+    def backward_mask(self, states):
+        return tf.convert_to_tensor(states) > 0
+
+    def step(self, states, actions):
+        # Stop and padding have no place in the one-hot vector: they move nothing.
+        return states + tf.one_hot(actions, self.ndim, dtype=tf.int32)
+
+    def back_step(self, states, actions):
+        return states - tf.one_hot(actions, self.ndim, dtype=tf.int32)
+
+    def encode(self, states):
+        one_hot = tf.one_hot(states, self.height, dtype=tf.float32)
+        return tf.reshape(one_hot, [-1, self.ndim * self.height])
+
+    def log_reward(self, states):
+        # |x/(H−1) − ½| = offset / (2·span), so that every comparison is one of integers: at
+        # height 11 a coordinate falls on 0.4 exactly, and rounding would move the mode.
+        span = self.height - 1
+        offset = tf.abs(2 * states - span)
+        near_corner = tf.reduce_all(2 * offset > span, axis=-1)
+        at_mode = tf.reduce_all((5 * offset > 3 * span) & (5 * offset <= 4 * span), axis=-1)
+        reward = (
+            self.r0
+            + self.r1 * tf.cast(near_corner, tf.float64)
+            + self.r2 * tf.cast(at_mode, tf.float64)
+        )
+        return tf.math.log(reward)
+
+    def states(self):
+        if self.n_states > MAX_LISTED_STATES:
+            raise ValueError(
+                f"{self!r} has {self.n_states:,} states; at most {MAX_LISTED_STATES:,} are listed"
+            )
+        return tf.range(self.n_states)[:, None] // self._strides() % self.height
+
+    def index(self, states):
+        return tf.reduce_sum(states * self._strides(), axis=-1)
+
+    def _strides(self):
+        return tf.constant([self.height**i for i in reversed(range(self.ndim))], tf.int32)

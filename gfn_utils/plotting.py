@@ -1,0 +1,243 @@
+"""Every figure of the course. The same quantity has the same colour in all of them.
+
+Each function draws from exact quantities where the environment lists its states, and returns the
+matplotlib Figure, or draws into the given axes. Pictures of the grid are for two dimensions.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gfn_utils import evaluation
+from gfn_utils.environments import HyperGrid
+from gfn_utils.sampling import Trajectories
+
+REWARD_MAP = "viridis"
+PROBABILITY_MAP = "cividis"
+FORWARD = "#0072B2"
+BACKWARD = "#009E73"
+STOP = "#D55E00"
+LEARNED = "#0072B2"
+EXACT = "#000000"
+FLOW = "#56B4E9"
+
+CELL = 3.4
+"""Side of one picture of a grid, in inches."""
+
+
+def use_course_style() -> None:
+    """Opaque white ground, about 100 dpi, readable text: for this process's figures."""
+    plt.rcParams.update(
+        {
+            "figure.dpi": 100,
+            "savefig.dpi": 100,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "axes.grid": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 11,
+            "font.size": 10,
+            "legend.frameon": False,
+        }
+    )
+
+
+def grid_map(
+    env: HyperGrid,
+    values,
+    label: str,
+    title: str = "",
+    cmap: str = PROBABILITY_MAP,
+    vmax: float | None = None,
+    number_format: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """One value for each cell `[n_states]` as a coloured map, with its colour bar.
+
+    `label` names the quantity with its unit; `number_format`, ".2f" say, writes it in each cell.
+    """
+    ax = _grid_axes(env, ax)
+    values = np.asarray(values, float).reshape(env.height, env.height)
+    vmax = values.max() if vmax is None else vmax
+    image = ax.imshow(values.T, origin="lower", cmap=cmap, vmin=0, vmax=vmax)
+    ax.figure.colorbar(image, ax=ax, label=label, shrink=0.85)
+    ax.set_title(title)
+    if number_format is not None:
+        for cell in np.ndindex(*values.shape):
+            dark = values[cell] < 0.6 * vmax
+            text = format(values[cell], number_format)
+            colour = "white" if dark else "black"
+            ax.text(*cell, text, ha="center", va="center", fontsize=8, color=colour)
+    return ax.figure
+
+
+def reward(env: HyperGrid, number_format: str | None = ".2f", ax: Axes | None = None) -> Figure:
+    """R(x) in every cell of a two-dimensional grid."""
+    values = np.exp(env.log_reward(env.states()))
+    return grid_map(env, values, "reward R(x)", "", REWARD_MAP, None, number_format, ax)
+
+
+def reward_slices(env: HyperGrid) -> Figure:
+    """R(x) on a three-dimensional grid: one slice for each value of the last coordinate."""
+    _require_dimensions(env, 3)
+    values = np.exp(env.log_reward(env.states())).reshape([env.height] * 3)
+    figure, axes = plt.subplots(
+        1, env.height, figsize=(1.35 * env.height, 1.9), sharex=True, sharey=True
+    )
+    for level, ax in enumerate(axes):
+        image = ax.imshow(
+            values[:, :, level].T, origin="lower", cmap=REWARD_MAP, vmin=0, vmax=values.max()
+        )
+        ax.set(title=f"$x_2$ = {level}", xlabel="$x_0$", xticks=[], yticks=[])
+    axes[0].set_ylabel("$x_1$")
+    figure.colorbar(image, ax=axes, label="reward R(x)", shrink=0.8)
+    return figure
+
+
+def distributions(env: HyperGrid, **named) -> Figure:
+    """Distributions over the cells side by side on one colour scale: `target=..., learned=...`."""
+    _require_dimensions(env, 2)
+    figure, axes = plt.subplots(
+        1, len(named), figsize=(CELL * len(named) + 0.6, CELL), squeeze=False
+    )
+    vmax = max(np.max(values) for values in named.values())
+    for ax, (name, values) in zip(axes[0], named.items(), strict=True):
+        _grid_axes(env, ax)
+        image = ax.imshow(
+            np.reshape(values, [env.height] * 2).T,
+            origin="lower",
+            cmap=PROBABILITY_MAP,
+            vmin=0,
+            vmax=vmax,
+        )
+        ax.set_title(name.replace("_", " "))
+    figure.colorbar(image, ax=axes, label="probability", shrink=0.85)
+    return figure
+
+
+def policy(agent, title: str = "", ax: Axes | None = None) -> Figure:
+    """P_F in every cell: arrows as long as a move is probable, octagons as large as the stop."""
+    env = agent.env
+    ax = _grid_axes(env, ax, side=4.6)
+    cells = np.asarray(env.states())
+    p_forward = np.exp(agent.log_policy(env.states())[0])
+    for axis, direction in enumerate(np.eye(2)):
+        moving = p_forward[:, axis] > 0.02
+        tails = cells[moving] + 0.12 * direction
+        arrows = 0.75 * p_forward[moving, axis, None] * direction
+        ax.quiver(
+            *tails.T,
+            *arrows.T,
+            color=FORWARD,
+            angles="xy",
+            scale_units="xy",
+            scale=1,
+            width=0.006,
+            headwidth=4,
+            headlength=4,
+            headaxislength=3.6,
+        )
+    # Area in proportion to the probability.
+    ax.scatter(*cells.T, s=110 * p_forward[:, env.stop_action], marker="8", color=STOP, zorder=3)
+    ax.set_title(title)
+    return ax.figure
+
+
+def trajectories(env: HyperGrid, drawn: Trajectories, most: int = 200) -> Figure:
+    """Left: the first `most` paths, a little apart. Right: all ends, marks sized by reward."""
+    _require_dimensions(env, 2)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(2 * CELL, CELL))
+    rng = np.random.default_rng(0)
+    _grid_axes(env, left)
+    for states in np.asarray(drawn.states)[:most]:
+        path = states[(states >= 0).all(axis=1)] + rng.normal(0, 0.09, 2)
+        left.plot(*path.T, color=FORWARD, alpha=0.15, linewidth=1)
+    left.set_title(f"the first {min(most, len(drawn.actions)):,} paths")
+    _grid_axes(env, right)
+    ends = np.asarray(drawn.terminal)
+    size = 6 * np.exp(np.asarray(drawn.log_reward)) + 0.3
+    right.scatter(*(ends + rng.normal(0, 0.13, ends.shape)).T, s=size, color=STOP, alpha=0.35)
+    right.set_title(f"ends of {len(ends):,}, sized by R(x)")
+    return figure
+
+
+def pipes(agent, z: float, title: str = "", ax: Axes | None = None) -> Figure:
+    """The flow network: pipes as wide as the exact flow through each edge, a tap for each outflow.
+
+    `z` units enter at the origin and divide as the agent's P_F says.
+    """
+    env = agent.env
+    ax = _grid_axes(env, ax, side=4.6)
+    cells = np.asarray(env.states())
+    edge = evaluation.flows(agent, z).edge
+    width = 22.0 / z
+    for axis in range(2):
+        for cell, flow in zip(cells, edge[:, axis], strict=True):
+            if flow * width > 0.05:
+                end = cell + np.eye(2)[axis]
+                line = np.stack([cell, end]).T
+                ax.plot(*line, color=FLOW, linewidth=flow * width, solid_capstyle="round", zorder=1)
+    outflow = edge[:, env.stop_action]
+    ax.scatter(*cells.T, s=8, color="white", edgecolor="0.6", linewidth=0.5, zorder=2)
+    ax.scatter(*cells.T, s=1800 * outflow / z, color=STOP, alpha=0.85, linewidth=0, zorder=3)
+    ax.set_title(title)
+    return ax.figure
+
+
+def learning_curves(history, env=None) -> Figure:
+    """Loss (log scale), log Z beside the exact one, and exact L1 error, against progress."""
+    figure, axes = plt.subplots(1, 3, figsize=(10, 2.9))
+    progress = np.arange(1, len(history.loss) + 1)
+    axes[0].semilogy(progress, history.loss, color=LEARNED, linewidth=1)
+    axes[0].set(title="loss (nats²)", xlabel="epoch or update")
+    axes[1].plot(progress, history.log_z, color=LEARNED, linewidth=1.5, label="learned")
+    if env is not None:
+        axes[1].axhline(env.log_partition(), color=EXACT, linestyle="--", label="exact")
+    axes[1].legend()
+    axes[1].set(title="log Z (nats)", xlabel="epoch or update")
+    axes[2].semilogy(history.evaluated_at, history.l1_error, "o-", color=LEARNED, markersize=3)
+    axes[2].set(title="exact L1 error", xlabel="update")
+    return figure
+
+
+def reward_against_frequency(env: HyperGrid, terminal) -> Figure:
+    """One mark a cell: its target probability R/Z and how often it was sampled, log scales."""
+    found = evaluation.empirical_distribution(env, terminal)
+    target = env.target()
+    figure, ax = plt.subplots(figsize=(4.2, 3.6))
+    ends = np.array([target.min() / 2, target.max() * 2])
+    spread = np.sqrt(target * (1 - target) / len(terminal))
+    ax.plot(ends, ends, color=EXACT, linestyle="--", label="perfect agreement")
+    ax.errorbar(
+        target,
+        np.maximum(found, ends[0]),
+        yerr=2 * spread,
+        fmt="o",
+        color=LEARNED,
+        alpha=0.6,
+        label="sampled ± 2 standard errors",
+    )
+    ax.set(xscale="log", yscale="log", ylim=(ends[0], None))
+    ax.set(xlabel="target probability R(x)/Z", ylabel=f"frequency in {len(terminal):,} samples")
+    ax.legend(fontsize=8)
+    return figure
+
+
+def _require_dimensions(env, ndim):
+    if not isinstance(env, HyperGrid) or env.ndim != ndim:
+        raise ValueError(f"env must be a HyperGrid of {ndim} dimensions to be drawn, got {env!r}")
+
+
+def _grid_axes(env, ax, side=CELL):
+    """Axes on which cell (x₀, x₁) is the unit square around that point."""
+    _require_dimensions(env, 2)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(side + 0.6, side))
+    last = env.height - 1
+    ticks = range(0, env.height, max(1, env.height // 8))
+    ax.set(xlim=(-0.6, last + 0.6), ylim=(-0.6, last + 0.6), xticks=ticks, yticks=ticks)
+    ax.set(xlabel="$x_0$", ylabel="$x_1$", aspect="equal")
+    return ax

@@ -1,0 +1,111 @@
+"""The network with its two heads, and the masks that turn its logits into P_F and P_B.
+
+Everywhere else in the package a policy is a *log-policy*: a function from states `[B, ...]` to
+log P_F `[B, n_actions]` and log P_B `[B, n_actions − 1]` in nats, −inf where an action is not
+allowed. Sampler and losses need not know whether a network or a table answers.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from gfn_utils.environments import Environment
+
+LogPolicy = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+BACKWARD_POLICIES = ("learned", "uniform")
+
+
+def build_policy(
+    env: Environment, hidden: tuple[int, ...] = (32, 32), dtype: str = "float64", seed: int = 0
+) -> keras.Model:
+    """The policy network: encoded states → dense layers → logits of P_F and of P_B.
+
+    Returns a keras.Model from `[B, n_features]` to the pair (`[B, n_actions]`,
+    `[B, n_actions − 1]`) of unmasked logits. For the default grid it has 1,765 weights. `seed`
+    decides the first weights: Glorot uniform, in the heads a tenth of it, so that an untrained
+    policy is near uniform and explores every direction.
+    """
+    n_features = env.encode(env.initial_states(1)).shape[-1]
+
+    def dense(units, number, name, activation=None):
+        gain = 1.0 if activation else 0.1
+        return keras.layers.Dense(
+            units,
+            activation=activation,
+            kernel_initializer=keras.initializers.VarianceScaling(
+                gain**2, "fan_avg", "uniform", seed=seed * 1000 + number
+            ),
+            dtype=dtype,
+            name=name,
+        )
+
+    features = keras.Input([n_features], dtype=dtype, name="encoded_state")
+    trunk = features
+    for number, units in enumerate(hidden):
+        trunk = dense(units, number, f"hidden_{number + 1}", activation="relu")(trunk)
+    forward = dense(env.n_actions, len(hidden), "forward_policy")(trunk)
+    backward = dense(env.n_actions - 1, len(hidden) + 1, "backward_policy")(trunk)
+    return keras.Model(features, [forward, backward], name="policy")
+
+
+def masked_log_softmax(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Log-probabilities `[B, n]` in nats of the allowed actions alone, −inf for the others.
+
+    A row without an allowed action (P_B at the origin) is −inf throughout.
+    """
+    lowest = tf.constant(-1e9, logits.dtype)
+    log_probabilities = tf.nn.log_softmax(tf.where(mask, logits, lowest))
+    return tf.where(mask, log_probabilities, tf.constant(float("-inf"), logits.dtype))
+
+
+def network_log_policy(
+    env: Environment, network: Callable, backward_policy: str = "learned"
+) -> LogPolicy:
+    """The log-policy of a network from encoded states to the logits of P_F and P_B.
+
+    With `backward_policy="uniform"` P_B is 1 / (number of parents) and its head goes unused.
+    """
+
+    def log_policy(states):
+        forward_logits, backward_logits = network(env.encode(states))
+        if backward_policy == "uniform":
+            backward_logits = tf.zeros_like(backward_logits)
+        return (
+            masked_log_softmax(forward_logits, env.forward_mask(states)),
+            masked_log_softmax(backward_logits, env.backward_mask(states)),
+        )
+
+    return log_policy
+
+
+class PolicyTable(NamedTuple):
+    """A policy written out for every listed state: evaluated once, then only looked up."""
+
+    env: Environment
+    log_pf: tf.Tensor
+    """log P_F in the order of `env.states()`, `[n_states, n_actions]`, in nats."""
+    log_pb: tf.Tensor
+    """log P_B likewise, `[n_states, n_actions − 1]`."""
+
+    def log_policy(self, states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The rows of the given states: this table as a log-policy."""
+        rows = self.env.index(states)
+        return tf.gather(self.log_pf, rows), tf.gather(self.log_pb, rows)
+
+
+def tabulate(env: Environment, log_policy: LogPolicy) -> PolicyTable:
+    """Evaluate a log-policy on all listed states at once."""
+    return PolicyTable(env, *log_policy(env.states()))
+
+
+def uniform_log_policy(env: Environment) -> LogPolicy:
+    """The log-policy that prefers no allowed action to another, forward or backward."""
+
+    def log_policy(states):
+        masks = env.forward_mask(states), env.backward_mask(states)
+        return tuple(masked_log_softmax(tf.zeros_like(mask, tf.float64), mask) for mask in masks)
+
+    return log_policy
