@@ -67,7 +67,7 @@ class GFNAgent:
         hidden: tuple[int, ...] = (32, 32),
         gamma: float = 0.5,
         seed: int = 0,
-        learning_rate: float = 0.015,
+        learning_rate: float = 0.01,
         log_z_learning_rate: float = 0.01,
         dtype: str = "float64",
         backward_policy: str = "learned",

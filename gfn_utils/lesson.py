@@ -22,9 +22,9 @@ def setup(seed: int = 0) -> None:
 def claim(text: str, holds, measured=None) -> None:
     """State a fact that this run has just checked; AssertionError if it does not hold.
 
-    `measured` is the value behind it, shown to three significant digits.
+    `measured` is the value behind it, shown to four significant digits.
     """
-    shown = "" if measured is None else f"  [measured: {_short(measured)}]"
+    shown = "" if measured is None else f"  [measured: {_short(measured, digits=4)}]"
     if not bool(holds):
         raise AssertionError(f"this does not hold here: {text}{shown}")
     print(f"✓ {text}{shown}")
@@ -82,19 +82,13 @@ class LivePicture:
             self._handle.update(bundle, raw=True)
 
 
-def _short(value) -> str:
-    """A value as a reader wants it: three significant digits, arrays on one line."""
-    if isinstance(value, (float, np.floating)):
-        return f"{value:.3g}"
-    if hasattr(value, "numpy"):
-        value = value.numpy()
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-        return _short(value) if isinstance(value, float) else str(_rounded(value))
-    return str(value)
+def _short(value, digits: int = 3) -> str:
+    """A value as a reader wants it: few significant digits, arrays on one line."""
+    value = np.asarray(value).tolist() if hasattr(value, "__array__") else value
+    return str(_rounded(value, digits))
 
 
-def _rounded(value):
-    if isinstance(value, list):
-        return [_rounded(entry) for entry in value]
-    return float(f"{value:.3g}") if isinstance(value, float) else value
+def _rounded(value, digits):
+    if isinstance(value, (list, tuple)):
+        return [_rounded(entry, digits) for entry in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value

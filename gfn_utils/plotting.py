@@ -187,19 +187,23 @@ def pipes(agent, z: float, title: str = "", ax: Axes | None = None) -> Figure:
     return ax.figure
 
 
-def learning_curves(history, env=None) -> Figure:
-    """Loss (log scale), log Z beside the exact one, and exact L1 error, against progress."""
+def learning_curves(history, env=None, progress: str = "epoch") -> Figure:
+    """Loss (log scale), log Z beside the exact one, and exact L1 error.
+
+    `progress` says what the entries of `history.loss` are: "epoch" or "update".
+    """
     figure, axes = plt.subplots(1, 3, figsize=(10, 2.9))
-    progress = np.arange(1, len(history.loss) + 1)
-    axes[0].semilogy(progress, history.loss, color=LEARNED, linewidth=1)
-    axes[0].set(title="loss (nats²)", xlabel="epoch or update")
-    axes[1].plot(progress, history.log_z, color=LEARNED, linewidth=1.5, label="learned")
+    number = np.arange(1, len(history.loss) + 1)
+    axes[0].semilogy(number, history.loss, color=LEARNED, linewidth=1)
+    axes[0].set(title="loss (nats²)", xlabel=progress)
+    axes[1].plot(number, history.log_z, color=LEARNED, linewidth=1.5, label="learned")
     if env is not None:
         axes[1].axhline(env.log_partition(), color=EXACT, linestyle="--", label="exact")
     axes[1].legend()
-    axes[1].set(title="log Z (nats)", xlabel="epoch or update")
+    axes[1].set(title="log Z (nats)", xlabel=progress)
     axes[2].semilogy(history.evaluated_at, history.l1_error, "o-", color=LEARNED, markersize=3)
-    axes[2].set(title="exact L1 error", xlabel="update")
+    axes[2].set(title="exact L1 error", xlabel="update", ylim=(None, 2.2))
+    axes[2].set_ylim(bottom=min(0.1, axes[2].get_ylim()[0]))
     return figure
 
 
@@ -220,7 +224,7 @@ def reward_against_frequency(env: HyperGrid, terminal) -> Figure:
         alpha=0.6,
         label="sampled ± 2 standard errors",
     )
-    ax.set(xscale="log", yscale="log", ylim=(ends[0], None))
+    ax.set(xscale="log", yscale="log", ylim=(ends[0] / 2, None))
     ax.set(xlabel="target probability R(x)/Z", ylabel=f"frequency in {len(terminal):,} samples")
     ax.legend(fontsize=8)
     return figure

@@ -1,0 +1,134 @@
+"""Every lesson is saved as a clean run, and its exercises tell right from wrong."""
+
+import pathlib
+import re
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+NOTEBOOKS = sorted((pathlib.Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+LONGEST_CELL = 25
+LARGEST_NOTEBOOK = 600_000
+LARGEST_COURSE = 5_000_000
+
+# A plausible mistake for every exercise, in the order of the lesson.
+WRONG_ANSWERS = {
+    "00_start_here": [
+        "def expected_count(reward, n):\n    return n * reward",
+        "def how_many_times(a, b, beta):\n    return beta * a / b",
+    ],
+    "01_environment": [
+        "def number_of_ways(x0, x1):\n    return 2 ** (x0 + x1)",
+        "Staircase.backward_mask = lambda self, s: tf.concat([s >= 1, s >= 1], axis=1)",
+    ],
+    "02_sampling": [
+        "def log_policy(logits, allowed):\n"
+        "    return np.where(allowed, logits - np.log(np.sum(np.exp(logits))), -np.inf)",
+        "def mean_length(p):\n    return 1 / p - 1",
+    ],
+    "03_backward_policy": [
+        "def path_probability(moves, p_b):\n    return 0.5 ** len(moves)",
+        "def stop_probabilities(r):\n    return r / r.sum()",
+    ],
+    "04_trajectory_balance_loss": [
+        "def tb_loss(log_z, log_pf, log_reward, log_pb):\n"
+        "    return (log_z + sum(log_pf) + log_reward - sum(log_pb)) ** 2",
+        "def best_log_z(delta):\n    return np.mean(delta)",
+    ],
+    "05_training": [
+        "def step_log_z(log_z, delta, rate):\n    return log_z + rate * 2 * np.mean(delta)",
+        "def my_gamma():\n    return 1.0",
+    ],
+    "06_evaluation": [
+        "def best_event(p, q):\n    return np.abs(p - q).sum()",
+        "def samples_needed(floor, n, wanted):\n    return n * floor / wanted",
+    ],
+}
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def solutions(notebook):
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return re.findall(r"<summary>Solution</summary>\n\n```python\n(.*?)```", prose, re.DOTALL)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_saved_as_one_clean_run(path):
+    notebook = read(path)
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "widgets" not in notebook.metadata
+    for cell in cells:
+        assert cell.source.count("\n") < LONGEST_CELL, cell.source
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output.text
+            assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_picture_is_followed_by_what_to_see(path):
+    notebook = read(path)
+    for cell, *following in zip(
+        notebook.cells, notebook.cells[1:], [*notebook.cells[2:], None], strict=False
+    ):
+        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+            texts = [c.source for c in following if c is not None and c.cell_type == "markdown"]
+            assert any("*What to see:*" in text for text in texts), cell.source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_between_lessons_lead_somewhere(path):
+    for cell in read(path).cells:
+        for target in re.findall(r"\]\(([^)]+\.ipynb)\)", cell.source):
+            assert (path.parent / target).exists(), target
+
+
+def test_notebooks_are_small():
+    sizes = [path.stat().st_size for path in NOTEBOOKS]
+    assert max(sizes) < LARGEST_NOTEBOOK
+    assert sum(sizes) < LARGEST_COURSE
+
+
+def test_wrong_answers_are_listed_for_every_lesson():
+    assert set(WRONG_ANSWERS) == {path.stem for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_exercises_accept_the_solution_and_nothing_else(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    plt.switch_backend("agg")
+    notebook = read(path)
+    right, wrong = iter(solutions(notebook)), iter(WRONG_ANSWERS[path.stem])
+    shell = InteractiveShell()
+    checks = 0
+    for cell in code_cells(notebook):
+        run(shell, cell.source)
+        if "check" in cell.metadata.get("tags", []):
+            run(shell, next(wrong))
+            assert "✗ Not yet" in run(shell, cell.source)
+            run(shell, next(right))
+            assert "✓ Right" in run(shell, cell.source)
+            checks += 1
+    plt.close("all")
+    assert checks >= 2
+    assert next(right, None) is None
+    assert next(wrong, None) is None
+
+
+def run(shell, source):
+    """Run one cell as a notebook would; its printed output."""
+    with capture_output() as captured:
+        shell.run_cell(source).raise_error()
+    return captured.stdout
