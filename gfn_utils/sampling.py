@@ -34,38 +34,54 @@ def sample_forward(
 
     `seed` is an integer tensor `[2]`: the same seed gives the same trajectories.
     """
-    length = env.max_trajectory_length
+    return sample_forward_scored(env, log_policy, batch_size, seed, gamma)[0]
 
-    def step(t, states, running, visited, actions):
-        log_pf, _ = log_policy(states)
+
+def sample_forward_scored(
+    env: Environment, log_policy: LogPolicy, batch_size, seed: tf.Tensor, gamma=0.0
+) -> tuple[Trajectories, tf.Tensor, tf.Tensor]:
+    """`sample_forward`, and what `log_probabilities` would say of the trajectories.
+
+    The sampler asks the policy in every state it visits, so log P_F and log P_B `[B, T]` of its
+    steps cost no further evaluation.
+    """
+    length = env.max_trajectory_length
+    dtype = log_policy(env.initial_states(1))[0].dtype
+
+    def step(t, states, running, came_by, visited, actions, log_pfs, log_pbs):
+        log_pf, log_pb = log_policy(states)
         log_behaviour = mix_with_uniform(log_pf, env.forward_mask(states), gamma)
         action = tf.where(running, _draw(log_behaviour, _seed_of_step(seed, t, length)), PADDING)
-        visited = visited.write(t, _pad(states, running))
+        visited = visited.write(t, _where_rows(running, states, PADDING))
         actions = actions.write(t, action)
+        log_pfs = log_pfs.write(t, entry_of_action(log_pf, action))
+        log_pbs = log_pbs.write(t, entry_of_action(log_pb, came_by))
         running &= action != env.stop_action
-        return t + 1, env.step(states, action), running, visited, actions
+        came_by = tf.where(running, action, PADDING)
+        return t + 1, env.step(states, action), running, came_by, visited, actions, log_pfs, log_pbs
 
-    _, terminal, _, visited, actions = tf.while_loop(
+    loop = tf.while_loop(
         lambda t, states, running, *_: (t < length) & tf.reduce_any(running),
         step,
         (
             0,
             env.initial_states(batch_size),
             tf.fill([batch_size], True),
-            _padded_array(length + 1, [batch_size, *env.state_shape]),
-            _padded_array(length, [batch_size]),
+            tf.fill([batch_size], PADDING),
+            _filled_array(length + 1, tf.fill([batch_size, *env.state_shape], PADDING)),
+            _filled_array(length, tf.fill([batch_size], PADDING)),
+            _filled_array(length, tf.zeros([batch_size], dtype)),
+            _filled_array(length, tf.zeros([batch_size], dtype)),
         ),
     )
-    return Trajectories(
-        _batch_first(visited.stack()),
-        _batch_first(actions.stack()),
-        terminal,
-        env.log_reward(terminal),
-    )
+    terminal = loop[1]
+    visited, actions, log_pf, log_pb = (_batch_first(array.stack()) for array in loop[4:])
+    trajectories = Trajectories(visited, actions, terminal, env.log_reward(terminal))
+    return trajectories, log_pf, _one_step_earlier(log_pb)
 
 
 def sample_backward(
-    env: Environment, log_policy: LogPolicy, terminal: tf.Tensor, seed: tf.Tensor, gamma=0.0
+    env: Environment, log_policy: LogPolicy, terminal: tf.Tensor, seed: tf.Tensor
 ) -> Trajectories:
     """Draw trajectories from given terminal states back to the origin, returned origin first.
 
@@ -76,21 +92,16 @@ def sample_backward(
 
     def back_step(t, states, visited, actions):
         _, log_pb = log_policy(states)
-        mask = env.backward_mask(states)
-        drawn = _draw(mix_with_uniform(log_pb, mask, gamma), _seed_of_step(seed, t, length))
-        action = tf.where(tf.reduce_any(mask, axis=-1), drawn, PADDING)
+        at_origin = ~tf.reduce_any(env.backward_mask(states), axis=-1)
+        action = tf.where(at_origin, PADDING, _draw(log_pb, _seed_of_step(seed, t, length)))
         states = env.back_step(states, action)
         return t + 1, states, visited.write(t + 1, states), actions.write(t, action)
 
+    visited = _filled_array(length + 1, tf.fill([batch_size, *env.state_shape], PADDING))
     _, _, visited, actions = tf.while_loop(
         lambda t, *_: t < length - 1,
         back_step,
-        (
-            0,
-            terminal,
-            _padded_array(length + 1, [batch_size, *env.state_shape]).write(0, terminal),
-            _padded_array(length, [batch_size]),
-        ),
+        (0, terminal, visited.write(0, terminal), _filled_array(length, tf.fill([batch_size], -1))),
     )
     backward_states, backward_actions = visited.stack(), actions.stack()
     return _reverse(env, _batch_first(backward_states), _batch_first(backward_actions), terminal)
@@ -106,23 +117,17 @@ def log_probabilities(
     """
     actions = trajectories.actions
     batch_size, length = tf.shape(actions)[0], actions.shape[1]
-    taken = actions != PADDING
-    moved = taken & (actions != env.stop_action)
 
     # Where there is padding any state will do: what the policy says of it is not used.
     states = tf.reshape(trajectories.states[:, :length], [-1, *env.state_shape])
-    states = _where_rows(tf.reshape(taken, [-1]), states, env.initial_states(1))
+    taken = tf.reshape(actions != PADDING, [-1])
+    states = _where_rows(taken, states, env.initial_states(1))
     log_pf, log_pb = log_policy(states)
     log_pf = tf.reshape(log_pf, [batch_size, length, env.n_actions])
     log_pb = tf.reshape(log_pb, [batch_size, length, env.n_actions - 1])
 
-    def entry_of_action(table, valid):
-        chosen = tf.gather(table, tf.where(valid, actions, 0), batch_dims=2)
-        return tf.where(valid, chosen, tf.zeros([], table.dtype))
-
-    # The last action can only be a stop, so it needs no state after it.
-    log_pb = tf.concat([log_pb[:, 1:], log_pb[:, :1]], axis=1)
-    return entry_of_action(log_pf, taken), entry_of_action(log_pb, moved)
+    moves = tf.where(actions == env.stop_action, PADDING, actions)
+    return entry_of_action(log_pf, actions), entry_of_action(_one_step_earlier(log_pb), moves)
 
 
 def objects_seen(env: Environment, trajectories: Trajectories) -> np.ndarray:
@@ -151,6 +156,13 @@ def mix_with_uniform(log_pf: tf.Tensor, mask: tf.Tensor, gamma) -> tf.Tensor:
     return tf.math.log((1 - gamma) * tf.exp(log_pf) + gamma * uniform)
 
 
+def entry_of_action(table, actions):
+    """`table[..., action]` for each action: `[..., n]` and `[...]` → `[...]`; 0 for padding."""
+    taken = actions != PADDING
+    chosen = tf.gather(table, tf.where(taken, actions, 0), batch_dims=len(actions.shape))
+    return tf.where(taken, chosen, tf.zeros([], table.dtype))
+
+
 def _draw(log_probabilities, seed):
     """One action a row from unnormalised log-probabilities `[B, n]`, by the Gumbel-max trick."""
     dtype = log_probabilities.dtype
@@ -167,13 +179,14 @@ def _seed_of_step(seed, t, length):
     return tf.stack([seed[0], seed[1] * length + tf.cast(t, tf.int64)])
 
 
-def _padded_array(size, element_shape):
-    array = tf.TensorArray(tf.int32, size, clear_after_read=False)
-    return array.unstack(tf.fill([size, *element_shape], PADDING))
+def _one_step_earlier(array):
+    """Move the entries of time t+1, `[B, T, ...]`, to time t; nothing comes after the last stop."""
+    return tf.concat([array[:, 1:], tf.zeros_like(array[:, :1])], axis=1)
 
 
-def _pad(states, keep):
-    return _where_rows(keep, states, PADDING)
+def _filled_array(size, element):
+    array = tf.TensorArray(element.dtype, size, clear_after_read=False)
+    return array.unstack(tf.repeat(element[None], size, axis=0))
 
 
 def _where_rows(condition, rows, other):
@@ -194,7 +207,9 @@ def _reverse(env, states, actions, terminal):
         position = first - tf.range(array.shape[1])
         found = tf.gather(array, tf.maximum(position, 0), batch_dims=1)
         flat = tf.reshape(found, [-1, *array.shape[2:]])
-        return tf.reshape(_pad(flat, tf.reshape(position >= 0, [-1])), tf.shape(array))
+        return tf.reshape(
+            _where_rows(tf.reshape(position >= 0, [-1]), flat, PADDING), tf.shape(array)
+        )
 
     moves = reverse(actions, n_moves - 1)
     is_stop = tf.range(actions.shape[1]) == n_moves

@@ -13,8 +13,17 @@ import tensorflow as tf
 
 from gfn_utils import losses
 from gfn_utils.environments import Environment
-from gfn_utils.policy import LogPolicy, build_policy, network_log_policy, tabulate
-from gfn_utils.sampling import log_probabilities, sample_backward, sample_forward
+from gfn_utils.policy import build_policy, network_log_policy, tabulate
+from gfn_utils.sampling import (
+    PADDING,
+    entry_of_action,
+    log_probabilities,
+    sample_backward,
+    sample_forward_scored,
+)
+
+BLOCK_SIZE = 512
+"""Steps that the network is differentiated on at once where it visits states one by one."""
 
 
 class Kind(NamedTuple):
@@ -71,28 +80,30 @@ def compile_chunk(kind: Kind, batch_size: int, offline: bool):
     env = kind.env
     network = build_policy(env, kind.hidden, kind.dtype)
 
-    def loss_of_batch(weights, tape, seed, gamma, batch):
+    def log_policy_of(weights):
         def stateless_network(features):
             return network.stateless_call(weights[:-1], [], features)[0]
 
-        log_policy = network_log_policy(env, stateless_network, kind.backward_policy)
-        log_policy = cheapest_log_policy(env, log_policy, batch_size)
-        with tape.stop_recording():
-            if offline:
-                trajectories = sample_backward(env, log_policy, batch.terminal, seed)
-            else:
-                trajectories = sample_forward(env, log_policy, batch_size, seed, gamma)
-        log_pf, log_pb = log_probabilities(env, log_policy, trajectories)
-        loss = losses.trajectory_balance(log_pf, log_pb, trajectories.log_reward, weights[-1])
-        if not offline:
-            return tf.reduce_mean(loss)
-        return tf.reduce_sum(loss * batch.weight) / tf.reduce_sum(batch.weight)
+        return network_log_policy(env, stateless_network, kind.backward_policy)
+
+    def gradient_of_batch(weights, seed, gamma, batch):
+        def draw(log_policy):
+            if not offline:
+                return sample_forward_scored(env, log_policy, batch_size, seed, gamma)
+            trajectories = sample_backward(env, log_policy, batch.terminal, seed)
+            return trajectories, *log_probabilities(env, log_policy, trajectories)
+
+        def mean_loss(trajectories, log_pf, log_pb, log_z):
+            loss = losses.trajectory_balance(log_pf, log_pb, trajectories.log_reward, log_z)
+            if not offline:
+                return tf.reduce_mean(loss)
+            return tf.reduce_sum(loss * batch.weight) / tf.reduce_sum(batch.weight)
+
+        evaluate = tabulated_gradient if fits_in_a_table(env, batch_size) else blockwise_gradient
+        return evaluate(env, log_policy_of, weights, draw, mean_loss)
 
     def update(state, rates, seed, gamma, batch):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(state.weights)
-            loss = loss_of_batch(state.weights, tape, seed, gamma, batch)
-        gradients = tape.gradient(loss, state.weights, unconnected_gradients="zero")
+        loss, gradients = gradient_of_batch(state.weights, seed, gamma, batch)
         rate_of_weight = [rates[0]] * (len(state.weights) - 1) + [rates[1]]
         return adam_step(state, gradients, rate_of_weight), loss
 
@@ -114,16 +125,75 @@ def compile_chunk(kind: Kind, batch_size: int, offline: bool):
     return tf.function(chunk, jit_compile=True, autograph=False)
 
 
-def cheapest_log_policy(env: Environment, log_policy: LogPolicy, batch_size: int) -> LogPolicy:
-    """The same log-policy, evaluated the cheaper way for a batch of trajectories.
+def fits_in_a_table(env: Environment, batch_size: int) -> bool:
+    """Whether the listed states are fewer than the steps of a batch of trajectories.
 
-    Where the listed states are fewer than the batch's steps, the network runs once on all of them
-    and every step looks its row up: the same numbers, 2 to 15 times faster.
+    Then the network had better run once on all states, and every step look its row up: the same
+    numbers, 2 to 15 times faster. Otherwise it runs on the states that are visited, and no others.
     """
-    n_steps = batch_size * env.max_trajectory_length
-    if env.n_states is not None and env.n_states <= n_steps:
-        return tabulate(env, log_policy).log_policy
-    return log_policy
+    return env.n_states is not None and env.n_states <= batch_size * env.max_trajectory_length
+
+
+def tabulated_gradient(env, log_policy_of, weights, draw, mean_loss):
+    """The loss of a batch and its gradient, with one evaluation of the network on all states.
+
+    `log_policy_of(weights)` is a log-policy; `draw(log_policy)` gives trajectories and their
+    log P_F and log P_B; `mean_loss` of these and log Z is the scalar to differentiate.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(weights)
+        table = tabulate(env, log_policy_of(weights))
+        with tape.stop_recording():
+            trajectories, *_ = draw(table.log_policy)
+        log_pf, log_pb = log_probabilities(env, table.log_policy, trajectories)
+        loss = mean_loss(trajectories, log_pf, log_pb, weights[-1])
+    return loss, tape.gradient(loss, weights, unconnected_gradients="zero")
+
+
+def blockwise_gradient(env, log_policy_of, weights, draw, mean_loss, block_size=BLOCK_SIZE):
+    """The same as `tabulated_gradient`, with the network run on visited states alone.
+
+    Most of a padded batch is padding. The log-probabilities are known when the trajectories are
+    drawn, so the loss and its slope along each of them are too. What is left of the chain rule
+    is a weighted sum over the steps taken: they are packed together, whatever trajectory they
+    are from, and differentiated in as many blocks as they fill.
+    """
+    trajectories, log_pf, log_pb = draw(log_policy_of(weights))
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        scores = (log_pf, log_pb, weights[-1])
+        tape.watch(scores)
+        loss = mean_loss(trajectories, *scores)
+    slope_pf, slope_pb, slope_log_z = tape.gradient(loss, scores)
+
+    actions = trajectories.actions
+    came_by = tf.pad(actions[:, :-1], [[0, 0], [1, 0]], constant_values=PADDING)
+    slope_of_arrival = tf.pad(slope_pb[:, :-1], [[0, 0], [1, 0]])
+    ends = tf.cumsum(tf.reduce_sum(tf.cast(actions != PADDING, tf.int32), axis=1))
+    starts = tf.pad(ends[:-1], [[1, 0]])
+
+    def add_block(i, gradients):
+        place = i * block_size + tf.range(block_size)
+        row = tf.reduce_sum(tf.cast(ends <= place[:, None], tf.int32), axis=1)
+        used = row < tf.shape(actions)[0]
+        row = tf.where(used, row, 0)
+        step = tf.stack([row, tf.where(used, place - tf.gather(starts, row), 0)], axis=1)
+
+        def of_step(array):
+            return tf.gather_nd(array, step)
+
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
+            log_pf, log_pb = log_policy_of(weights)(of_step(trajectories.states))
+            contribution = of_step(slope_pf) * entry_of_action(log_pf, of_step(actions))
+            contribution += of_step(slope_of_arrival) * entry_of_action(log_pb, of_step(came_by))
+            total = tf.reduce_sum(tf.where(used, contribution, 0.0))
+        block = tape.gradient(total, weights, unconnected_gradients="zero")
+        return i + 1, [sum(pair) for pair in zip(gradients, block, strict=True)]
+
+    n_blocks = -(-ends[-1] // block_size)
+    zeros = [tf.zeros_like(weight) for weight in weights]
+    _, gradients = tf.while_loop(lambda i, _: i < n_blocks, add_block, (0, zeros))
+    return loss, [*gradients[:-1], slope_log_z]
 
 
 def adam_step(
