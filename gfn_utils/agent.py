@@ -74,6 +74,8 @@ class GFNAgent:
     ):
         if not isinstance(env, Environment):
             raise TypeError(f"env must be an Environment, got {env!r}")
+        if not isinstance(hidden, (tuple, list)):
+            raise TypeError(f"hidden must be a tuple of integers of at least 1, got {hidden!r}")
         hidden = tuple(check_integer("hidden", units, minimum=1) for units in hidden)
         check_choice("dtype", dtype, ("float64", "float32"))
         check_choice("backward_policy", backward_policy, policy.BACKWARD_POLICIES)
@@ -267,6 +269,11 @@ class GFNAgent:
         resume_from = check_integer("resume_from", resume_from, minimum=0)
         if resume_from >= total:
             raise ValueError(f"resume_from must be below {total}, got {resume_from}")
+        if resume_from > self.iteration:
+            raise ValueError(
+                f"resume_from must be at most {self.iteration}, the updates that this agent has "
+                f"made, got {resume_from}"
+            )
         return _Run(objects, batch_size, per_epoch, total, resume_from, decay, chunk)
 
     def _objects(self, data):

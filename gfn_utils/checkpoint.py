@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import tempfile
-import zipfile
 
 import numpy as np
 import tensorflow as tf
@@ -18,9 +17,17 @@ FORMAT = "gfn_utils agent 1"
 
 
 def describe_environment(env: Environment) -> dict:
-    """The environment's name and its settings, which tell one environment from another."""
+    """The environment's name and its settings, which tell one environment from another.
+
+    An environment of one's own is named with its module, so that it is not taken for another.
+    """
+    kind = type(env)
+    name = kind.__name__
+    if getattr(environments, name, None) is not kind:
+        name = f"{kind.__module__}.{kind.__qualname__}"
     settings = dataclasses.asdict(env) if dataclasses.is_dataclass(env) else {}
-    return {"environment": type(env).__name__, "settings": settings}
+    # As they will be read from the file: a tuple comes back as a list.
+    return {"environment": name, "settings": json.loads(json.dumps(settings))}
 
 
 def write(path, description: dict, state: TrainingState) -> None:
@@ -59,7 +66,7 @@ def read(path) -> tuple[dict, TrainingState]:
         )
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a foreign or damaged file can fail in any way
         raise ValueError(
             f"path must be a file that GFNAgent.save wrote, got {os.fspath(path)!r}, "
             f"which is damaged or something else ({type(error).__name__}: {error})"

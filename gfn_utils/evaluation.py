@@ -48,7 +48,7 @@ def answer_key(env: Environment, log_pb) -> tuple[PolicyTable, float]:
     """The one P_F and log Z that make every balance loss zero, given P_B.
 
     Takes log P_B `[n_states, n_actions − 1]`; sends every reward back along P_B and adds up what
-    passes each state: F(s) = R(s) + Σ F(s')·P_B(s|s') (arXiv 2201.13259, section 2). Returns
+    passes each state: F(s) = R(s) + Σ F(s')·P_B(s|s') (arXiv 2201.13259, section 3.1). Returns
     the table with P_F = F(s → s')/F(s) and log Z = log F(origin) in nats.
     """
     graph = _graph(env)
@@ -148,8 +148,9 @@ def _graph(env: Environment) -> _Graph:
     allowed = np.asarray(env.forward_mask(states))[:, : env.stop_action]
     children = np.full(allowed.shape, -1)
     for action in range(env.stop_action):
-        moved = env.step(states, tf.fill([env.n_states], action))
-        children[:, action] = np.where(allowed[:, action], env.index(moved), -1)
+        rows = np.flatnonzero(allowed[:, action])
+        moved = env.step(tf.gather(states, rows), tf.fill([len(rows)], action))
+        children[rows, action] = env.index(moved)
 
     # A state's layer is the number of actions on the longest path to it.
     layer = np.zeros(env.n_states, int)

@@ -54,6 +54,7 @@ def grid_map(
     vmax: float | None = None,
     number_format: str | None = None,
     ax: Axes | None = None,
+    vmin: float = 0.0,
 ) -> Figure:
     """One value for each cell `[n_states]` as a coloured map, with its colour bar.
 
@@ -62,7 +63,7 @@ def grid_map(
     ax = _grid_axes(env, ax)
     values = np.asarray(values, float).reshape(env.height, env.height)
     vmax = values.max() if vmax is None else vmax
-    image = ax.imshow(values.T, origin="lower", cmap=cmap, vmin=0, vmax=vmax)
+    image = ax.imshow(values.T, origin="lower", cmap=cmap, vmin=vmin, vmax=vmax)
     ax.figure.colorbar(image, ax=ax, label=label, shrink=0.85)
     ax.set_title(title)
     if number_format is not None:
@@ -215,12 +216,16 @@ def reward_against_frequency(env: HyperGrid, terminal) -> Figure:
     ends = np.array([target.min() / 2, target.max() * 2])
     spread = np.sqrt(target * (1 - target) / len(terminal))
     ax.plot(ends, ends, color=EXACT, linestyle="--", label="perfect agreement")
+    # Cells of equal reward a little apart, so that they don't hide one another.
+    apart = np.exp(np.random.default_rng(0).normal(0, 0.08, len(target)))
     ax.errorbar(
-        target,
+        target * apart,
         np.maximum(found, ends[0]),
         yerr=2 * spread,
         fmt="o",
         color=LEARNED,
+        markersize=4,
+        linewidth=0.8,
         alpha=0.6,
         label="sampled ± 2 standard errors",
     )

@@ -152,7 +152,7 @@ def mix_with_uniform(log_pf: tf.Tensor, mask: tf.Tensor, gamma) -> tf.Tensor:
     """log((1−γ)·P_F + γ·uniform over the allowed actions), `[B, n_actions]` in nats."""
     allowed = tf.cast(mask, log_pf.dtype)
     uniform = allowed / tf.reduce_sum(allowed, axis=-1, keepdims=True)
-    gamma = tf.cast(gamma, log_pf.dtype)
+    gamma = tf.cast(tf.convert_to_tensor(gamma, dtype_hint=log_pf.dtype), log_pf.dtype)
     return tf.math.log((1 - gamma) * tf.exp(log_pf) + gamma * uniform)
 
 
@@ -165,13 +165,21 @@ def entry_of_action(table, actions):
 
 def _draw(log_probabilities, seed):
     """One action a row from unnormalised log-probabilities `[B, n]`, by the Gumbel-max trick."""
-    dtype = log_probabilities.dtype
-    tiny = tf.constant(dtype.as_numpy_dtype(1e-30), dtype)
-    uniform = tf.random.stateless_uniform(
-        tf.shape(log_probabilities), seed, tiny, 1.0, dtype, alg="philox"
-    )
+    uniform = _uniform(tf.shape(log_probabilities), seed, log_probabilities.dtype)
     gumbel = -tf.math.log(-tf.math.log(uniform))
     return tf.argmax(log_probabilities + gumbel, axis=-1, output_type=tf.int32)
+
+
+def _uniform(shape, seed, dtype):
+    """Uniform numbers in the open interval (0, 1).
+
+    Made from random integers, since XLA and eager TensorFlow draw the same integers for a seed
+    but turn them into different floats.
+    """
+    integer, bits, kept = (tf.uint64, 64, 52) if dtype == tf.float64 else (tf.uint32, 32, 23)
+    drawn = tf.random.stateless_uniform(shape, seed, None, None, integer, alg="philox")
+    drawn = tf.bitwise.right_shift(drawn, tf.constant(bits - kept, integer))
+    return (tf.cast(drawn, dtype) + 0.5) * 2.0**-kept
 
 
 def _seed_of_step(seed, t, length):

@@ -4,12 +4,15 @@ import math
 import numbers
 
 
-def check_integer(name: str, value, minimum: int) -> int:
-    """Return `value` as an int; raise TypeError or ValueError if it is none or below `minimum`."""
+def check_integer(name: str, value, minimum: int, maximum: int = 2**31 - 1) -> int:
+    """Return `value` as an int; raise TypeError if it is none, ValueError if out of bounds."""
+    allowed = f"an integer of at least {minimum}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer of at least {minimum}, got {value!r}")
+        raise TypeError(f"{name} must be {allowed}, got {value!r}")
     if value < minimum:
-        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value}")
+        raise ValueError(f"{name} must be {allowed}, got {value}")
+    if value > maximum:
+        raise ValueError(f"{name} must be {allowed} and at most {maximum}, got {value}")
     return int(value)
 
 

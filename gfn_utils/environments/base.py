@@ -68,6 +68,19 @@ class Environment(abc.ABC):
         """Where each state stands in `states()`, int32 `[B]`. Only where they can be listed."""
         raise NotImplementedError(f"the states of {self!r} cannot be listed")
 
+    def contains(self, states) -> np.ndarray:
+        """Which of the int32 states `[B, *state_shape]` are states of this environment, bool `[B]`.
+
+        Looked up in the list of states; where there is none all are taken for such, unless an
+        environment knows better.
+        """
+        if self.n_states is None:
+            return np.ones(len(states), bool)
+        position = np.asarray(self.index(states))
+        inside = (position >= 0) & (position < self.n_states)
+        listed = np.asarray(self.states())[np.where(inside, position, 0)]
+        return inside & (listed == states).reshape(len(states), -1).all(axis=1)
+
     def target(self) -> np.ndarray:
         """R/Z in the order of `states()`, float64 `[n_states]`; 0 where stop is not allowed."""
         log_reward = self._log_reward_of_terminating_states()
@@ -86,38 +99,28 @@ class Environment(abc.ABC):
 
 
 def check_states(env: Environment, states, name: str) -> tf.Tensor:
-    """Return `states` as int32 `[B, *state_shape]`; raise ValueError unless each can terminate.
-
-    Membership is checked where the states can be listed; elsewhere only the shape is.
-    """
-    states = np.asarray(states)
-    expected = f"an integer array of shape [B, {', '.join(map(str, env.state_shape))}]"
+    """Return `states` as int32 `[B, *state_shape]`; raise ValueError unless each can terminate."""
+    form = f"an integer array of shape [B, {', '.join(map(str, env.state_shape))}]"
+    try:
+        states = np.asarray(states)
+    except ValueError as error:
+        raise ValueError(f"{name} must be {form}, got {states!r}") from error
     if states.ndim != 1 + len(env.state_shape) or states.shape[1:] != tuple(env.state_shape):
-        raise ValueError(f"{name} must be {expected} with B ≥ 1, got shape {list(states.shape)}")
+        raise ValueError(f"{name} must be {form} with B ≥ 1, got shape {list(states.shape)}")
     if len(states) == 0:
         raise ValueError(f"{name} must hold at least one state, got none")
     if not np.issubdtype(states.dtype, np.integer):
-        raise TypeError(f"{name} must be {expected}, got dtype {states.dtype}")
-    states = states.astype(np.int32)
-    if env.n_states is not None:
-        inside = is_listed(env, states)
-        if not inside.all():
-            row = int(np.argmin(inside))
-            raise ValueError(
-                f"{name}[{row}] must be a state of {env!r}, got {states[row].tolist()}"
-            )
-    can_stop = np.asarray(env.forward_mask(states))[:, env.stop_action]
+        raise TypeError(f"{name} must be {form}, got dtype {states.dtype}")
+    narrow = states.astype(np.int32)
+    inside = (narrow == states).reshape(len(states), -1).all(axis=1)
+    inside[inside] = env.contains(narrow[inside])
+    if not inside.all():
+        row = int(np.argmin(inside))
+        raise ValueError(f"{name}[{row}] must be a state of {env!r}, got {states[row].tolist()}")
+    can_stop = np.asarray(env.forward_mask(narrow))[:, env.stop_action]
     if not can_stop.all():
         row = int(np.argmin(can_stop))
         raise ValueError(
             f"{name}[{row}] must be a state in which stop is allowed, got {states[row].tolist()}"
         )
-    return tf.constant(states)
-
-
-def is_listed(env: Environment, states) -> np.ndarray:
-    """Which of the states `[B, ...]` are among `env.states()`, bool `[B]`."""
-    position = np.asarray(env.index(states))
-    inside = (position >= 0) & (position < env.n_states)
-    listed = np.asarray(env.states())[np.where(inside, position, 0)]
-    return inside & (listed == states).reshape(len(states), -1).all(axis=1)
+    return tf.constant(narrow)

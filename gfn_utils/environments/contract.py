@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from gfn_utils.environments.base import Environment, is_listed
+from gfn_utils.environments.base import Environment
 
 LARGEST_EXHAUSTIVE = 100_000
 
@@ -25,6 +25,11 @@ def check_environment(env: Environment) -> None:
     """
     if not isinstance(env, Environment):
         raise TypeError(f"env must be an Environment, got {env!r}")
+    if type(env).__hash__ is None:
+        raise ContractError(
+            f"{type(env).__name__} must have a hash, by which compiled programs are kept: as a "
+            "dataclass it must be frozen"
+        )
     listed = env.n_states is not None and env.n_states <= LARGEST_EXHAUSTIVE
     _check_initial_state(env)
     states = _check_listing(env) if listed else _states_of_random_walks(env)
@@ -52,6 +57,7 @@ def _check_listing(env):
     states = np.asarray(env.states())
     _require_form("states()", states, np.int32, (env.n_states, *env.state_shape))
     index = np.asarray(env.index(states))
+    _require_form("index", index, np.int32, (env.n_states,))
     wrong = index != np.arange(env.n_states)
     if wrong.any():
         row = int(np.argmax(wrong))
@@ -207,6 +213,12 @@ def _states_of_random_walks(env, n_walks=256):
         actions = np.where(moves.any(axis=1), score.argmax(axis=1), -1)
         states = np.asarray(env.step(states, tf.constant(actions, tf.int32)))
         seen.append(states)
+    moves = np.asarray(env.forward_mask(states))[:, : env.stop_action].any(axis=1)
+    if moves.any():
+        raise ContractError(
+            f"max_trajectory_length is {env.max_trajectory_length}, but after one action less "
+            f"there are still moves in state {states[int(np.argmax(moves))].tolist()}"
+        )
     return np.unique(np.concatenate(seen), axis=0)
 
 
@@ -219,9 +231,7 @@ def _require_form(name, array, dtype, shape):
 
 
 def _require_listed(env, found, sources, action):
-    if env.n_states is None:
-        return
-    inside = is_listed(env, found)
+    inside = env.contains(found)
     if not inside.all():
         row = int(np.argmin(inside))
         raise ContractError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 from gfn_utils.environments.base import Environment
@@ -53,7 +54,9 @@ class HyperGrid(Environment):
 
     @property
     def n_states(self):
-        return self.height**self.ndim
+        """`height ** ndim`, or None if that is more than are ever listed."""
+        n_states = self.height**self.ndim
+        return n_states if n_states <= MAX_LISTED_STATES else None
 
     def initial_states(self, batch_size):
         return tf.zeros([batch_size, self.ndim], tf.int32)
@@ -90,14 +93,18 @@ class HyperGrid(Environment):
         return tf.math.log(reward)
 
     def states(self):
-        if self.n_states > MAX_LISTED_STATES:
+        if self.n_states is None:
             raise ValueError(
-                f"{self!r} has {self.n_states:,} states; at most {MAX_LISTED_STATES:,} are listed"
+                f"{self!r} has {self.height**self.ndim:,} states; "
+                f"at most {MAX_LISTED_STATES:,} are listed"
             )
         return tf.range(self.n_states)[:, None] // self._strides() % self.height
 
     def index(self, states):
         return tf.reduce_sum(states * self._strides(), axis=-1)
+
+    def contains(self, states):
+        return np.all((states >= 0) & (states < self.height), axis=-1)
 
     def _strides(self):
         return tf.constant([self.height**i for i in reversed(range(self.ndim))], tf.int32)

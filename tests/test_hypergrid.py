@@ -1,0 +1,172 @@
+"""The hypergrid: rewards, default figures, and the laws that hold on every grid."""
+
+import dataclasses
+import math
+from fractions import Fraction
+
+import brute_force
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gfn_utils import HyperGrid, check_environment
+
+SMALL_GRIDS = st.builds(HyperGrid, ndim=st.integers(1, 3), height=st.integers(4, 7))
+
+
+@pytest.mark.parametrize("height", range(4, 14))
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_reward_is_the_formula_in_exact_fractions(ndim, height):
+    env = HyperGrid(ndim, height)
+    cells = brute_force.cells(ndim, height)
+    expected = [math.log(brute_force.reward(cell, height)) for cell in cells]
+    np.testing.assert_allclose(env.log_reward(env.states()), expected, rtol=1e-13)
+
+
+def test_each_reward_parameter_goes_where_it_belongs():
+    env = HyperGrid(2, 8, r0=0.2, r1=3.0, r2=70.0)
+    reward = np.exp(env.log_reward(tf.constant([[3, 3], [0, 0], [0, 1], [1, 1]])))
+    np.testing.assert_allclose(reward, [0.2, 3.2, 3.2, 73.2], rtol=1e-13)
+
+
+def test_comparisons_that_fall_on_a_bound_at_height_11():
+    # |x/10 − ½| is exactly 0.4 at x = 1 (a mode: ≤ 0.4) and exactly 0.3 at x = 2 (none: 0.3 <).
+    assert abs(Fraction(1, 10) - Fraction(1, 2)) == Fraction(2, 5)
+    env = HyperGrid(1, 11, r0=0.25, r1=0.25, r2=0.5)
+    reward = np.exp(env.log_reward(env.states()))
+    expected = [0.5, 1, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25, 0.5, 1, 0.5]
+    np.testing.assert_allclose(reward, expected, rtol=1e-13)
+
+
+def test_default_grid_is_the_one_of_the_course():
+    env = HyperGrid()
+    assert dataclasses.asdict(env) == {"ndim": 2, "height": 8, "r0": 0.01, "r1": 0.5, "r2": 1.0}
+    assert (env.n_states, env.n_actions, env.max_trajectory_length) == (64, 3, 15)
+    reward = np.exp(env.log_reward(env.states()))
+    modes = env.states().numpy()[reward > 1].tolist()
+    assert modes == [[1, 1], [1, 6], [6, 1], [6, 6]]
+    np.testing.assert_allclose(reward.max(), 1.51, rtol=1e-13)
+    assert round(env.log_partition(), 4) == 2.5369
+
+
+@pytest.mark.parametrize(("ndim", "height"), [(1, 9), (2, 8), (3, 5)])
+def test_target_and_log_partition_against_exact_sums(ndim, height):
+    env = HyperGrid(ndim, height)
+    rewards = [brute_force.reward(cell, height) for cell in brute_force.cells(ndim, height)]
+    z = sum(rewards)
+    np.testing.assert_allclose(env.target(), [float(r / z) for r in rewards], rtol=1e-12)
+    assert env.target().sum() == pytest.approx(1, abs=1e-14)
+    assert env.log_partition() == pytest.approx(math.log(z), abs=1e-12)
+
+
+@pytest.mark.parametrize(("ndim", "height"), [(1, 9), (2, 8), (3, 5)])
+def test_masks_and_steps_are_those_of_the_enumerated_grid(ndim, height):
+    env = HyperGrid(ndim, height)
+    cells, states = brute_force.cells(ndim, height), env.states()
+    assert states.numpy().tolist() == [list(cell) for cell in cells]
+    forward, backward = env.forward_mask(states).numpy(), env.backward_mask(states).numpy()
+    assert forward[:, env.stop_action].all()
+    for action in range(ndim):
+        actions = tf.fill([env.n_states], action)
+        there, back = env.step(states, actions).numpy(), env.back_step(states, actions).numpy()
+        for row, cell in enumerate(cells):
+            children, parents = brute_force.children(cell, height), brute_force.parents(cell)
+            assert forward[row, action] == (action in children)
+            assert backward[row, action] == (action in parents)
+            if action in children:
+                assert tuple(there[row]) == children[action]
+            if action in parents:
+                assert tuple(back[row]) == parents[action]
+
+
+@given(SMALL_GRIDS)
+def test_every_grid_keeps_the_contract(env):
+    check_environment(env)  # raises ContractError otherwise: see test_environment_contract.py
+
+
+@given(SMALL_GRIDS)
+def test_index_inverts_states(env):
+    np.testing.assert_array_equal(env.index(env.states()), np.arange(env.height**env.ndim))
+    assert len(np.unique(env.states(), axis=0)) == env.height**env.ndim
+
+
+@given(SMALL_GRIDS, st.data())
+def test_step_and_back_step_undo_each_other(env, data):
+    states = env.states()
+    actions = tf.constant(
+        data.draw(
+            st.lists(st.integers(0, env.ndim - 1), min_size=env.n_states, max_size=env.n_states)
+        ),
+        tf.int32,
+    )
+    there = env.step(states, actions)
+    assert np.abs(there - states).sum(axis=1).tolist() == [1] * env.n_states
+    np.testing.assert_array_equal(env.back_step(there, actions), states)
+    np.testing.assert_array_equal(env.step(env.back_step(states, actions), actions), states)
+
+
+@given(SMALL_GRIDS)
+def test_stop_and_padding_move_nothing(env):
+    states = env.states()
+    stop, padding = (tf.fill([env.n_states], action) for action in (env.stop_action, -1))
+    np.testing.assert_array_equal(env.step(states, stop), states)
+    np.testing.assert_array_equal(env.step(states, padding), states)
+    np.testing.assert_array_equal(env.back_step(states, padding), states)
+
+
+@given(SMALL_GRIDS)
+def test_encoding_is_one_hot_along_each_axis(env):
+    features = env.encode(env.states()).numpy()
+    assert features.shape == (env.n_states, env.ndim * env.height)
+    by_axis = features.reshape(env.n_states, env.ndim, env.height)
+    assert set(np.unique(features)) == {0.0, 1.0}
+    assert (features.sum(axis=1) == env.ndim).all()
+    np.testing.assert_array_equal(by_axis.argmax(axis=2), env.states())
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda env, states, actions: env.initial_states(5),
+        lambda env, states, actions: env.forward_mask(states),
+        lambda env, states, actions: env.backward_mask(states),
+        lambda env, states, actions: env.step(states, actions),
+        lambda env, states, actions: env.back_step(states, actions),
+        lambda env, states, actions: env.encode(states),
+        lambda env, states, actions: env.index(states),
+        lambda env, states, actions: env.states(),
+    ],
+    ids=lambda method: method.__code__.co_names[-1],
+)
+def test_compiled_methods_equal_eager_ones(method):
+    env = HyperGrid(3, 5)
+    states = env.states()
+    actions = tf.constant(np.arange(env.n_states) % (env.n_actions + 1) - 1, tf.int32)
+    eager = method(env, states, actions)
+    compiled = tf.function(method, jit_compile=True)(env, states, actions)
+    assert compiled.dtype == eager.dtype
+    np.testing.assert_array_equal(compiled, eager)
+
+
+def test_compiled_log_reward_equals_eager():
+    env = HyperGrid(3, 11)
+    eager = env.log_reward(env.states())
+    compiled = tf.function(env.log_reward, jit_compile=True)(env.states())
+    assert compiled.dtype == eager.dtype == tf.float64
+    # XLA has a logarithm of its own; no cell may change its reward.
+    np.testing.assert_allclose(compiled, eager, rtol=1e-14)
+
+
+def test_a_grid_is_a_value():
+    assert HyperGrid(2, 5) == HyperGrid(2, 5)
+    assert hash(HyperGrid(2, 5)) == hash(HyperGrid(2, 5))
+    assert HyperGrid(2, 5) != HyperGrid(2, 5, r2=2.0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        HyperGrid().height = 9
+
+
+def test_a_grid_too_large_to_list_says_so():
+    with pytest.raises(ValueError, match="has 100,000,000 states; at most 10,000,000 are listed"):
+        HyperGrid(8, 10).states()

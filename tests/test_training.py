@@ -1,0 +1,431 @@
+"""Training: each part against a recomputation by hand, whole runs against the exact answer."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from own_environments import Words
+from same_agents import assert_different, assert_same, everything
+
+from gfn_utils import GFNAgent, HyperGrid, evaluation, losses, sampling, training
+from gfn_utils.policy import network_log_policy
+from gfn_utils.training import Batches, TrainingState
+
+GRID = HyperGrid(2, 4)
+# Small runs share these, so that few programs are compiled. 16 objects make batches of 6, 6 and 4.
+CHUNK = 7
+OFFLINE = {"data": GRID.states(), "epochs": 8, "batch_size": 6, "chunk": CHUNK}
+ON_POLICY = {"iterations": 24, "batch_size": 6, "chunk": CHUNK}
+BOTH_WAYS = pytest.mark.parametrize("job", [OFFLINE, ON_POLICY], ids=["offline", "on policy"])
+
+
+def small_agent(seed=0, **settings):
+    return GFNAgent(GRID, hidden=(8,), seed=seed, **settings)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """The arguments and results of all compiled chunks of updates that `train` calls."""
+    calls, compile_chunk = [], training.compile_chunk
+
+    def recording(*kind):
+        def chunk(*arguments):
+            result = compile_chunk(*kind)(*arguments)
+            calls.append((arguments, result))
+            return result
+
+        return chunk
+
+    monkeypatch.setattr(training, "compile_chunk", recording)
+    return calls
+
+
+def test_adam_step_is_that_of_keras():
+    rng = np.random.default_rng(0)
+    shapes = [(3, 4), (4,), ()]
+    start = [tf.constant(rng.normal(size=shape)) for shape in shapes]
+    variables = [keras.Variable(weight, dtype="float64") for weight in start]
+    # Keras takes Python numbers through float32: this rate is the same there, and β₁ and β₂ stay
+    # as they are when NumPy holds them.
+    rate, beta_1, beta_2 = 2.0**-6, np.float64(0.7), np.float64(0.95)
+    optimizer = keras.optimizers.Adam(rate, beta_1, beta_2, epsilon=1e-7)
+    state = training.initial_state(start)
+    for _ in range(20):
+        gradients = [tf.constant(rng.normal(size=shape)) for shape in shapes]
+        state = training.adam_step(state, gradients, [rate] * len(shapes))
+        optimizer.apply(gradients, variables)
+    assert int(state.iteration) == 20
+    for weight, variable, first in zip(state.weights, variables, start, strict=True):
+        assert np.abs(weight - first).min() > 1e-3
+        np.testing.assert_allclose(weight, variable.numpy(), rtol=0, atol=1e-12)
+
+
+def test_adam_step_gives_each_weight_its_own_rate():
+    weights = [tf.zeros([2], tf.float64), tf.zeros([], tf.float64)]
+    gradients = [tf.constant([5.0, -0.1], tf.float64), tf.constant(300.0, tf.float64)]
+    state = training.adam_step(training.initial_state(weights), gradients, [0.1, 0.004])
+    # The first step of Adam is the rate against the sign of the gradient.
+    np.testing.assert_allclose(state.weights[0], [-0.1, 0.1], rtol=1e-5)
+    np.testing.assert_allclose(state.weights[1], -0.004, rtol=1e-5)
+
+
+def weights_of(agent):
+    return tuple(tf.convert_to_tensor(v) for v in [*agent.policy.weights, agent.log_z])
+
+
+def log_policy_of(agent):
+    def log_policy(weights):
+        def network(features):
+            return agent.policy.stateless_call(weights[:-1], [], features)[0]
+
+        return network_log_policy(agent.env, network, agent.kind.backward_policy)
+
+    return log_policy
+
+
+def mean_loss(trajectories, log_pf, log_pb, log_z):
+    loss = losses.trajectory_balance(log_pf, log_pb, trajectories.log_reward, log_z)
+    return tf.reduce_mean(loss)
+
+
+def gradient_directly(log_policy, env, weights, trajectories, mean_loss=mean_loss):
+    """Loss and gradient with the network run on every step of the trajectories."""
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        scores = sampling.log_probabilities(env, log_policy(weights), trajectories)
+        loss = mean_loss(trajectories, *scores, weights[-1])
+    return loss, tape.gradient(loss, weights, unconnected_gradients="zero")
+
+
+@pytest.mark.parametrize("backward_policy", ["learned", "uniform"])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("block_size", ["table", 1, 7, 128])
+def test_the_ways_to_the_gradient_agree(randomise, backward_policy, direction, block_size):
+    agent = randomise(small_agent(backward_policy=backward_policy), seed=1)
+    weights, log_policy = weights_of(agent), log_policy_of(agent)
+    if direction == "forward":
+        sampled = agent.sample(6)
+    else:
+        sampled = agent.sample_backward([[3, 3], [0, 0], [1, 2], [3, 0]])
+
+    def draw(log_policy):
+        return sampled, *sampling.log_probabilities(GRID, log_policy, sampled)
+
+    arguments = GRID, log_policy, weights, draw, mean_loss
+    if block_size == "table":
+        loss, gradient = training.tabulated_gradient(*arguments)
+    else:
+        loss, gradient = training.blockwise_gradient(*arguments, block_size)
+    expected_loss, expected = gradient_directly(log_policy, GRID, weights, sampled)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
+    for found, value in zip(gradient, expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-10, atol=1e-10)
+
+
+def test_a_table_is_made_where_the_states_are_fewer_than_the_steps():
+    # 16 states against batches of 7 steps each.
+    assert [training.fits_in_a_table(GRID, n) for n in (1, 2, 3, 10)] == [False, False, True, True]
+    assert not training.fits_in_a_table(Words(), 10**6)
+
+
+@pytest.mark.parametrize("batch_size", [2, 6], ids=["blockwise", "tabulated"])
+@pytest.mark.parametrize("offline", [True, False], ids=["offline", "on policy"])
+def test_compiled_updates_equal_those_made_by_hand(randomise, offline, batch_size):
+    agent = randomise(small_agent(seed=3, gamma=0.3), seed=4)
+    env, log_policy, n_updates = GRID, log_policy_of(agent), 3
+    gamma, seed = tf.constant(0.3, tf.float64), tf.constant(6, tf.int64)
+    rng = np.random.default_rng(0)
+    rates = tf.constant(rng.uniform(0.01, 0.02, [CHUNK, 2]))
+    terminal = tf.constant(rng.integers(0, 4, [CHUNK, batch_size, 2]), tf.int32)
+    weight = np.ones([CHUNK, batch_size])
+    weight[1, -1] = 0
+    state = training.initial_state(weights_of(agent))._replace(iteration=tf.constant(9, tf.int64))
+    batches = (Batches(terminal, tf.constant(weight)),) if offline else ()
+    chunk = training.compile_chunk(agent.kind, batch_size, offline)
+    result = chunk(state, rates, tf.constant(n_updates), gamma, seed, *batches)
+
+    # XLA's random floats are its own: what is compared is all that comes after the drawing.
+    @tf.function(jit_compile=True)
+    def draw(weights, objects, seed):
+        if offline:
+            return sampling.sample_backward(env, log_policy(weights), objects, seed)
+        return sampling.sample_forward(env, log_policy(weights), batch_size, seed, gamma)
+
+    for i in range(n_updates):
+        trajectories = draw(state.weights, terminal[i], tf.stack([seed, 9 + i]))
+
+        def weighted_mean(trajectories, log_pf, log_pb, log_z, counts=weight[i]):
+            loss = losses.trajectory_balance(log_pf, log_pb, trajectories.log_reward, log_z)
+            return tf.reduce_sum(loss * (counts if offline else 1)) / (
+                counts.sum() if offline else batch_size
+            )
+
+        loss, gradient = gradient_directly(
+            log_policy, env, state.weights, trajectories, weighted_mean
+        )
+        each = [rates[i, 0]] * (len(gradient) - 1) + [rates[i, 1]]
+        state = training.adam_step(state, gradient, each)
+        np.testing.assert_allclose(result.loss[i], loss, rtol=1e-11)
+        np.testing.assert_allclose(result.log_z[i], state.weights[-1], rtol=1e-11)
+    assert int(result.state.iteration) == 9 + n_updates
+    for found, expected in zip(tf.nest.flatten(result.state), tf.nest.flatten(state), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_train_calls_the_compiled_chunk_with_the_settings_of_the_agent(recorded):
+    agent = small_agent(seed=5, gamma=0.25, learning_rate=0.02, log_z_learning_rate=0.3)
+    agent.train(**ON_POLICY, decay="linear", resume_from=0)
+    ((state, rates, n_updates, gamma, seed), _), *_, last = recorded
+    np.testing.assert_allclose(rates[:, 0], 0.02 * (1 - np.arange(CHUNK) / 24), rtol=1e-14)
+    np.testing.assert_allclose(rates[:, 1], 0.3 * (1 - np.arange(CHUNK) / 24), rtol=1e-14)
+    assert (int(n_updates), float(gamma), int(state.iteration)) == (CHUNK, 0.25, 0)
+    assert int(last[0][2]) == 24 - 3 * CHUNK
+    assert len({int(arguments[4]) for arguments, _ in recorded}) == 1
+    # Samples that the agent draws have odd seeds: none of them is one of training.
+    assert int(seed) == 10
+
+
+def test_learning_rates_fall_to_zero_or_stay():
+    np.testing.assert_allclose(
+        training.learning_rates(0, 5, 5, "linear"), [1, 0.8, 0.6, 0.4, 0.2], rtol=1e-15
+    )
+    assert training.learning_rates(3, 4, 5, "linear").tolist() == pytest.approx([0.4, 0.2, 0, 0])
+    assert training.learning_rates(3, 4, 5, "constant").tolist() == [1, 1, 1, 1]
+    parts = [training.learning_rates(first, 3, 12, "linear") for first in (0, 3, 6, 9)]
+    np.testing.assert_array_equal(
+        np.concatenate(parts), training.learning_rates(0, 12, 12, "linear")
+    )
+
+
+def test_epoch_order_is_a_permutation_fixed_by_its_arguments():
+    order = training.epoch_order(1, 2, 3, 50)
+    assert sorted(order) == list(range(50))
+    assert order.tolist() == training.epoch_order(1, 2, 3, 50).tolist()
+    for other in [(2, 2, 3), (1, 3, 3), (1, 2, 4)]:
+        assert order.tolist() != training.epoch_order(*other, 50).tolist()
+
+
+def test_every_epoch_visits_each_object_once_in_an_order_of_its_own(recorded):
+    small_agent().train(**OFFLINE)
+    batches = []
+    for (_, _, n_updates, _, _, chunk), _ in recorded:
+        for i in range(int(n_updates)):
+            batches.append(chunk.terminal[i].numpy()[chunk.weight[i].numpy() == 1].tolist())
+    assert len(batches) == 8 * 3
+    assert [len(batch) for batch in batches] == [6, 6, 4] * 8
+    epochs = [list(itertools.chain(*batches[i : i + 3])) for i in range(0, 24, 3)]
+    for epoch in epochs:
+        assert sorted(epoch) == GRID.states().numpy().tolist()
+    assert len({str(epoch) for epoch in epochs}) == 8
+
+
+def test_the_padding_of_the_last_batch_has_no_influence(recorded):
+    agent = small_agent()
+    agent.train(**OFFLINE)
+    (arguments, result), *_ = recorded
+    batches = arguments[-1]
+    padded = batches.weight.numpy() == 0
+    assert padded[2].tolist() == [False] * 4 + [True] * 2
+    rng = np.random.default_rng(0)
+    others = rng.integers(0, 4, batches.terminal.shape)
+    others = np.where(padded[..., None], others, batches.terminal.numpy()).astype(np.int32)
+    assert (others != batches.terminal.numpy()).any()
+    chunk = training.compile_chunk(agent.kind, 6, True)
+    again = chunk(*arguments[:-1], Batches(tf.constant(others), batches.weight))
+    for found, expected in zip(tf.nest.flatten(again), tf.nest.flatten(result), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@BOTH_WAYS
+def test_the_size_of_the_chunks_changes_nothing(job):
+    agent, other = small_agent(), small_agent()
+    history = agent.train(**job)
+    other_history = other.train(**{**job, "chunk": 100})
+    assert agent.iteration == 24
+    assert_same(agent, other)
+    np.testing.assert_array_equal(history.loss, other_history.loss)
+    np.testing.assert_array_equal(history.log_z, other_history.log_z)
+
+
+def test_objects_that_come_twice_count_once():
+    agent, other = small_agent(), small_agent()
+    agent.train(**OFFLINE)
+    other.train(**{**OFFLINE, "data": np.tile(GRID.states(), [3, 1])[::-1]})
+    assert_same(agent, other)
+
+
+def test_trajectories_are_taken_for_the_objects_they_have_seen():
+    agent, other = small_agent(), small_agent()
+    trajectories = agent.sample(4)
+    other.sample(4)
+    seen = sampling.objects_seen(GRID, trajectories)
+    assert len(np.unique(trajectories.terminal, axis=0)) < len(seen) < 16
+    agent.train(**{**OFFLINE, "data": trajectories})
+    other.train(**{**OFFLINE, "data": seen})
+    assert_same(agent, other)
+
+
+def test_two_runs_of_n_updates_equal_one_of_2n():
+    agent, other = small_agent(), small_agent()
+    agent.train(**ON_POLICY)
+    agent.train(**ON_POLICY)
+    other.train(**{**ON_POLICY, "iterations": 48})
+    assert_same(agent, other)
+
+
+@BOTH_WAYS
+def test_history_tells_the_loss_and_the_exact_error(job, recorded):
+    agent = small_agent()
+    history = agent.train(**job)
+    updates = np.concatenate([result.loss[: int(arguments[2])] for arguments, result in recorded])
+    log_zs = np.concatenate([result.log_z[: int(arguments[2])] for arguments, result in recorded])
+    per_entry = 3 if job is OFFLINE else 1
+    np.testing.assert_allclose(history.loss, updates.reshape(-1, per_entry).mean(axis=1))
+    np.testing.assert_array_equal(history.log_z, log_zs[per_entry - 1 :: per_entry])
+    assert history.log_z[-1] == agent.log_z.numpy()
+    assert history.evaluated_at.tolist() == [7, 14, 21, 24]
+    error = evaluation.l1_error(evaluation.terminating_distribution(agent), GRID.target())
+    assert history.l1_error[-1] == error
+    assert len(set(history.l1_error)) == 4
+
+
+def test_the_exact_error_can_be_left_out():
+    agent, other = small_agent(), small_agent()
+    history = agent.train(**ON_POLICY, track_error=False)
+    other.train(**ON_POLICY)
+    assert history.evaluated_at.shape == history.l1_error.shape == (0,)
+    assert_same(agent, other)
+
+
+@BOTH_WAYS
+def test_the_callback_sees_progress_and_may_stop(job):
+    agent, seen = small_agent(), []
+
+    def callback(progress):
+        seen.append((progress.done, progress.total, agent.iteration))
+        assert progress.history.log_z[-1] == agent.log_z.numpy()
+        return progress.done >= 14
+
+    history = agent.train(**job, callback=callback)
+    assert seen == [(7, 24, 7), (14, 24, 14)]
+    assert agent.iteration == 14
+    assert len(history.loss) == (5 if job is OFFLINE else 14)
+    other = small_agent()
+    other.train(**job, callback=lambda progress: None)
+    assert other.iteration == 24
+
+
+@BOTH_WAYS
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(job):
+    agent, other = small_agent(seed=2), small_agent(seed=2)
+    # Both have trained before: a run's orders depend on where it began.
+    for each in (agent, other):
+        each.train(**job)
+
+    def interrupt(progress):
+        if progress.done == 14:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        agent.train(**job, callback=interrupt)
+    assert agent.iteration == 24 + 14
+    assert_different(agent, other)
+    history = agent.train(**job, resume_from=14)
+    whole = other.train(**job)
+    assert_same(agent, other)
+    assert history.evaluated_at.tolist() == [21, 24]
+    assert history.loss[-1] == whole.loss[-1]
+
+
+class HoleGrid(HyperGrid):
+    """A grid that forgot the reward of one cell."""
+
+    def log_reward(self, states):
+        hole = tf.reduce_all(tf.convert_to_tensor(states) == [2, 3], axis=-1)
+        return tf.where(hole, tf.constant(np.nan, tf.float64), super().log_reward(states))
+
+
+def test_a_loss_that_is_no_number_stops_training_and_names_the_update():
+    env = HoleGrid(2, 4)
+    agent, other = (GFNAgent(env, hidden=(8,), seed=1) for _ in range(2))
+    whole = np.delete(env.states(), 11, axis=0)
+    for each in (agent, other):
+        each.train(**{**OFFLINE, "data": whole, "epochs": 3})
+    # Run 2 begins at update 9; its batches have six objects, the broken one somewhere among them.
+    assert agent.iteration == 9
+    where = training.epoch_order(1, 9, 0, 16).tolist().index(11) // 6
+    before = everything(agent)
+    with pytest.raises(FloatingPointError, match=f"at iteration {9 + where};.*after iteration 9"):
+        agent.train(**{**OFFLINE, "data": env.states()})
+    for value, expected in zip(everything(agent), before, strict=True):
+        np.testing.assert_array_equal(value, expected)
+    assert_same(agent, other)
+
+
+def test_a_wild_learning_rate_leaves_the_agent_after_the_last_good_chunk():
+    # The loss before the first step is still finite, so a chunk of one update is good.
+    agent, other = (small_agent(learning_rate=1e300) for _ in range(2))
+    job = {**ON_POLICY, "chunk": 1}
+    other.train(**job, callback=lambda progress: True)
+    message = r"at iteration 1; the agent is as it was after iteration 1\. .*\(now 1e\+300\)"
+    with pytest.raises(FloatingPointError, match=message):
+        agent.train(**job)
+    assert agent.iteration == 1
+    assert_same(agent, other)
+    with pytest.raises(FloatingPointError, match=r"at iteration 1; .* after iteration 0"):
+        small_agent(learning_rate=1e300).train(**ON_POLICY)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_default_job_learns_the_distribution(seed):
+    agent = GFNAgent(HyperGrid(), seed=seed)
+    history = agent.train(agent.sample(5000, explore=True), epochs=200)
+    learned = evaluation.terminating_distribution(agent)
+    # 397 of 400 seeds end below.
+    assert evaluation.l1_error(learned, agent.env.target()) <= 0.02
+    assert history.loss[0] >= 100 * history.loss[-1]
+    assert abs(float(agent.log_z) - agent.env.log_partition()) <= 0.02
+    assert len(history.loss) == 200
+
+
+def test_on_policy_learns_the_distribution():
+    agent = GFNAgent(HyperGrid())
+    history = agent.train(iterations=1000, decay="linear")
+    learned = evaluation.terminating_distribution(agent)
+    assert evaluation.l1_error(learned, agent.env.target()) < 0.05
+    assert len(history.loss) == 1000
+
+
+def test_a_uniform_backward_policy_stays_so_and_trains():
+    agent = GFNAgent(HyperGrid(), backward_policy="uniform")
+    head = agent.policy.get_layer("backward_policy").kernel.numpy()
+    agent.train(agent.sample(5000, explore=True), epochs=200)
+    learned = evaluation.terminating_distribution(agent)
+    assert evaluation.l1_error(learned, agent.env.target()) < 0.02
+    p_backward = np.exp(agent.log_policy(agent.env.states())[1])
+    parents = agent.env.backward_mask(agent.env.states()).numpy()
+    np.testing.assert_allclose(
+        p_backward[1:], (parents / np.maximum(parents.sum(axis=1, keepdims=True), 1))[1:]
+    )
+    np.testing.assert_array_equal(agent.policy.get_layer("backward_policy").kernel.numpy(), head)
+
+
+def test_single_precision_trains_too():
+    agent = GFNAgent(HyperGrid(), dtype="float32")
+    history = agent.train(agent.sample(5000, explore=True), epochs=200)
+    assert {value.dtype for value in tf.nest.flatten(agent._state)} == {tf.float32, tf.int64}
+    learned = evaluation.terminating_distribution(agent)
+    assert evaluation.l1_error(learned, agent.env.target()) < 0.03
+    assert history.loss[0] > 100 * history.loss[-1]
+
+
+def test_the_state_of_training_is_all_of_it():
+    # An agent given the state of another goes on as the other does.
+    agent, other = small_agent(), small_agent()
+    agent.train(**ON_POLICY)
+    other._restore(TrainingState(*agent._state))
+    agent.train(**ON_POLICY)
+    other.train(**ON_POLICY)
+    assert_same(agent, other)
