@@ -130,21 +130,22 @@ def log_probabilities(
     return entry_of_action(log_pf, actions), entry_of_action(_one_step_earlier(log_pb), moves)
 
 
-def objects_seen(env: Environment, trajectories: Trajectories) -> np.ndarray:
-    """Every object that the trajectories passed, or were one action away from, each once.
+def objects_seen(env: Environment, trajectories: Trajectories, within: int = 2) -> np.ndarray:
+    """Every object that the trajectories passed, or were `within` actions away from, each once.
 
     A trajectory that ends in x has seen more than x: wherever it passed it could have stopped, and
     wherever it turned it could have turned another way. Returns states in which stop is allowed,
     int32 `[N, ...]`, in a fixed order.
     """
     passed = tf.boolean_mask(trajectories.states[:, :-1], trajectories.actions != PADDING)
-    passed = np.unique(passed, axis=0)
-    allowed = np.asarray(env.forward_mask(passed))
-    seen = [passed]
-    for action in range(env.stop_action):
-        sources = passed[allowed[:, action]]
-        seen.append(np.asarray(env.step(sources, tf.fill([len(sources)], action))))
-    seen = np.unique(np.concatenate(seen), axis=0)
+    seen = np.unique(passed, axis=0)
+    for _ in range(within):
+        allowed = np.asarray(env.forward_mask(seen))
+        children = [seen]
+        for action in range(env.stop_action):
+            sources = seen[allowed[:, action]]
+            children.append(np.asarray(env.step(sources, tf.fill([len(sources)], action))))
+        seen = np.unique(np.concatenate(children), axis=0)
     return seen[np.asarray(env.forward_mask(seen))[:, env.stop_action]]
 
 

@@ -13,7 +13,7 @@ from own_environments import Subsets, Words
 from same_agents import assert_different, assert_same
 
 import gfn_utils
-from gfn_utils import GFNAgent, HyperGrid, evaluation, training
+from gfn_utils import GFNAgent, HyperGrid, checkpoint, evaluation, training
 
 GRID = HyperGrid(2, 4)
 CHUNK = 7
@@ -326,6 +326,9 @@ FOREIGN_FILES = {
     "no JSON": lambda path: write_description(path, "{"),
     "a list": lambda path: write_description(path, "[1]"),
     "directory": lambda path: path.mkdir(),
+    "the format and no more": lambda path: write_description(
+        path, json.dumps({"format": checkpoint.FORMAT})
+    ),
     "a number": pytest.param(
         lambda path: write_description(path, "7"),
     ),

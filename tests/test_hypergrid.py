@@ -167,6 +167,12 @@ def test_a_grid_is_a_value():
         HyperGrid().height = 9
 
 
+def test_a_grid_contains_its_cells_and_no_others():
+    env = HyperGrid(2, 5)
+    assert env.contains(env.states().numpy()).tolist() == [True] * 25
+    assert env.contains(np.array([[0, 5], [-1, 0], [4, 4], [7, -3]])).tolist() == [0, 0, 1, 0]
+
+
 def test_a_grid_too_large_to_list_says_so():
     with pytest.raises(ValueError, match="has 100,000,000 states; at most 10,000,000 are listed"):
         HyperGrid(8, 10).states()

@@ -85,12 +85,17 @@ def log_policy_of(agent):
     return log_policy
 
 
-def mean_loss(trajectories, log_pf, log_pb, log_z):
-    loss = losses.trajectory_balance(log_pf, log_pb, trajectories.log_reward, log_z)
-    return tf.reduce_mean(loss)
+def uneven_loss(trajectories, log_pf, log_pb, log_z):
+    """A loss to which no two steps of a trajectory matter alike."""
+    steps = tf.range(1, log_pf.shape[1] + 1, dtype=log_pf.dtype)
+    return tf.reduce_mean(
+        losses.trajectory_balance(
+            steps * log_pf, tf.sqrt(steps) * log_pb, trajectories.log_reward, log_z
+        )
+    )
 
 
-def gradient_directly(log_policy, env, weights, trajectories, mean_loss=mean_loss):
+def gradient_directly(log_policy, env, weights, trajectories, mean_loss):
     """Loss and gradient with the network run on every step of the trajectories."""
     with tf.GradientTape() as tape:
         tape.watch(weights)
@@ -113,12 +118,12 @@ def test_the_ways_to_the_gradient_agree(randomise, backward_policy, direction, b
     def draw(log_policy):
         return sampled, *sampling.log_probabilities(GRID, log_policy, sampled)
 
-    arguments = GRID, log_policy, weights, draw, mean_loss
+    arguments = GRID, log_policy, weights, draw, uneven_loss
     if block_size == "table":
         loss, gradient = training.tabulated_gradient(*arguments)
     else:
         loss, gradient = training.blockwise_gradient(*arguments, block_size)
-    expected_loss, expected = gradient_directly(log_policy, GRID, weights, sampled)
+    expected_loss, expected = gradient_directly(log_policy, GRID, weights, sampled, uneven_loss)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
     for found, value in zip(gradient, expected, strict=True):
         np.testing.assert_allclose(found, value, rtol=1e-10, atol=1e-10)
@@ -146,15 +151,16 @@ def test_compiled_updates_equal_those_made_by_hand(randomise, offline, batch_siz
     chunk = training.compile_chunk(agent.kind, batch_size, offline)
     result = chunk(state, rates, tf.constant(n_updates), gamma, seed, *batches)
 
-    # XLA's random floats are its own: what is compared is all that comes after the drawing.
-    @tf.function(jit_compile=True)
-    def draw(weights, objects, seed):
-        if offline:
-            return sampling.sample_backward(env, log_policy(weights), objects, seed)
-        return sampling.sample_forward(env, log_policy(weights), batch_size, seed, gamma)
-
     for i in range(n_updates):
-        trajectories = draw(state.weights, terminal[i], tf.stack([seed, 9 + i]))
+        seed_of_update = tf.stack([seed, 9 + i])
+        if offline:
+            trajectories = sampling.sample_backward(
+                env, log_policy(state.weights), terminal[i], seed_of_update
+            )
+        else:
+            trajectories = sampling.sample_forward(
+                env, log_policy(state.weights), batch_size, seed_of_update, gamma
+            )
 
         def weighted_mean(trajectories, log_pf, log_pb, log_z, counts=weight[i]):
             loss = losses.trajectory_balance(log_pf, log_pb, trajectories.log_reward, log_z)
@@ -177,14 +183,22 @@ def test_compiled_updates_equal_those_made_by_hand(randomise, offline, batch_siz
 def test_train_calls_the_compiled_chunk_with_the_settings_of_the_agent(recorded):
     agent = small_agent(seed=5, gamma=0.25, learning_rate=0.02, log_z_learning_rate=0.3)
     agent.train(**ON_POLICY, decay="linear", resume_from=0)
-    ((state, rates, n_updates, gamma, seed), _), *_, last = recorded
+    ((state, rates, n_updates, gamma, _seed), _), *_, last = recorded
     np.testing.assert_allclose(rates[:, 0], 0.02 * (1 - np.arange(CHUNK) / 24), rtol=1e-14)
     np.testing.assert_allclose(rates[:, 1], 0.3 * (1 - np.arange(CHUNK) / 24), rtol=1e-14)
     assert (int(n_updates), float(gamma), int(state.iteration)) == (CHUNK, 0.25, 0)
     assert int(last[0][2]) == 24 - 3 * CHUNK
     assert len({int(arguments[4]) for arguments, _ in recorded}) == 1
-    # Samples that the agent draws have odd seeds: none of them is one of training.
-    assert int(seed) == 10
+
+
+def test_no_agent_samples_with_the_random_numbers_that_train_another(recorded):
+    agents = [small_agent(seed=seed) for seed in range(4)]
+    of_samples = {int(agent._next_sampling_seed()[0]) for agent in agents}
+    for agent in agents:
+        agent.train(**{**ON_POLICY, "iterations": 7})
+    of_training = {int(arguments[4]) for arguments, _ in recorded}
+    assert len(of_samples) == len(of_training) == 4
+    assert not of_samples & of_training
 
 
 def test_learning_rates_fall_to_zero_or_stay():
