@@ -238,9 +238,16 @@ class GFNAgent:
 
     def _restore(self, state: TrainingState):
         """Make `state` the agent's. The variables are the truth for the weights."""
-        for variable, value in zip([*self.policy.weights, self.log_z], state.weights, strict=True):
-            variable.assign(value)
         self._state = state
+        try:
+            self._assign(state.weights)
+        except KeyboardInterrupt:
+            self._assign(state.weights)
+            raise
+
+    def _assign(self, weights):
+        for variable, value in zip([*self.policy.weights, self.log_z], weights, strict=True):
+            variable.assign(value)
 
     def _next_sampling_seed(self):
         self._n_sampled += 1
@@ -256,7 +263,9 @@ class GFNAgent:
         batch_size = check_integer(
             "batch_size", (10 if offline else 16) if batch_size is None else batch_size, minimum=1
         )
-        decay = check_choice("decay", decay or ("linear" if offline else "constant"), DECAYS)
+        decay = check_choice(
+            "decay", ("linear" if offline else "constant") if decay is None else decay, DECAYS
+        )
         chunk = check_integer("chunk", chunk, minimum=1)
         objects = None
         if offline:
@@ -300,6 +309,7 @@ class GFNAgent:
             result = make_chunk(state, rates, tf.constant(n), gamma, seed, *batches)
             loss, log_z = np.asarray(result.loss)[:n], np.asarray(result.log_z)[:n]
             bad = ~(np.isfinite(loss) & np.isfinite(log_z))
+            bad[-1] |= not all(np.isfinite(weight).all() for weight in result.state.weights)
             if bad.any():
                 raise FloatingPointError(
                     f"the loss is not finite at iteration {self.iteration + int(np.argmax(bad))}; "

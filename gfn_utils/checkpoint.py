@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import tempfile
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +13,7 @@ from gfn_utils.environments import Environment
 from gfn_utils.training import TrainingState
 
 FORMAT = "gfn_utils agent 1"
+DESCRIBED = {"environment", "settings", "n_sampled", "arguments"}
 
 
 def describe_environment(env: Environment) -> dict:
@@ -26,26 +26,30 @@ def describe_environment(env: Environment) -> dict:
     if getattr(environments, name, None) is not kind:
         name = f"{kind.__module__}.{kind.__qualname__}"
     settings = dataclasses.asdict(env) if dataclasses.is_dataclass(env) else {}
-    # As they will be read from the file: a tuple comes back as a list.
-    return {"environment": name, "settings": json.loads(json.dumps(settings))}
+    try:
+        # As they will be read from the file: a tuple comes back as a list.
+        return {"environment": name, "settings": json.loads(json.dumps(settings))}
+    except TypeError as error:
+        raise TypeError(f"env must have settings that JSON can hold, got {settings}") from error
 
 
 def write(path, description: dict, state: TrainingState) -> None:
     """Write to a temporary name beside `path`, then rename: never a half-written file."""
     path = pathlib.Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path must lie in a folder that exists, got {os.fspath(path)!r}")
     arrays = {"iteration": np.asarray(state.iteration)}
     for field in ("weights", "first_moments", "second_moments"):
         for number, value in enumerate(getattr(state, field)):
             arrays[f"{field}_{number}"] = np.asarray(value)
     header = json.dumps({"format": FORMAT, **description})
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             np.savez(file, description=np.array(header), **arrays)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read(path) -> tuple[dict, TrainingState]:
@@ -54,7 +58,7 @@ def read(path) -> tuple[dict, TrainingState]:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         description = json.loads(str(arrays["description"]))
-        if description.pop("format") != FORMAT:
+        if description.pop("format") != FORMAT or set(description) != DESCRIBED:
             raise KeyError("format")
         n_weights = sum(name.startswith("weights_") for name in arrays)
         state = TrainingState(

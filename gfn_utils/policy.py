@@ -57,7 +57,7 @@ def masked_log_softmax(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     A row without an allowed action (P_B at the origin) is −inf throughout.
     """
     logits = tf.convert_to_tensor(logits)
-    lowest = tf.constant(-1e9, logits.dtype)
+    lowest = tf.constant(-1e30, logits.dtype)
     log_probabilities = tf.nn.log_softmax(tf.where(mask, logits, lowest))
     return tf.where(mask, log_probabilities, tf.constant(float("-inf"), logits.dtype))
 

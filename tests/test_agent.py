@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from own_environments import Subsets, Words
-from same_agents import assert_different, assert_same
+from same_agents import assert_different, assert_same, everything
 
 import gfn_utils
 from gfn_utils import GFNAgent, HyperGrid, checkpoint, evaluation, training
@@ -648,3 +648,17 @@ def test_an_own_environment_is_not_taken_for_one_of_the_package(tmp_path):
     GFNAgent(own(2, 4), hidden=(8,)).save(tmp_path / "agent.npz")
     with pytest.raises(ValueError, match="env must be given"):
         GFNAgent.load(tmp_path / "agent.npz")
+
+
+def test_weights_that_diverge_in_the_last_update_are_not_accepted():
+    agent = GFNAgent(HyperGrid(2, 4), hidden=(8,), learning_rate=1e300, dtype="float32")
+    before = everything(agent)
+    with pytest.raises(FloatingPointError, match="at iteration 0"):
+        agent.train(iterations=1)
+    for value, expected in zip(everything(agent), before, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_saving_into_a_folder_that_is_missing_names_the_path(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"path must lie in a folder .*missing/agent\.npz"):
+        GFNAgent(HyperGrid(2, 4), hidden=(8,)).save(tmp_path / "missing" / "agent.npz")

@@ -62,11 +62,11 @@ class Environment(abc.ABC):
 
     def states(self) -> tf.Tensor:
         """All states, `[n_states, *state_shape]`. Only where they can be listed."""
-        raise NotImplementedError(f"the states of {self!r} cannot be listed")
+        raise ValueError(f"the states of {self!r} cannot be listed")
 
     def index(self, states: tf.Tensor) -> tf.Tensor:
         """Where each state stands in `states()`, int32 `[B]`. Only where they can be listed."""
-        raise NotImplementedError(f"the states of {self!r} cannot be listed")
+        raise ValueError(f"the states of {self!r} cannot be listed")
 
     def contains(self, states) -> np.ndarray:
         """Which of the int32 states `[B, *state_shape]` are states of this environment, bool `[B]`.
@@ -76,7 +76,7 @@ class Environment(abc.ABC):
         """
         if self.n_states is None:
             return np.ones(len(states), bool)
-        position = np.asarray(self.index(states))
+        states, position = np.asarray(states), np.asarray(self.index(states))
         inside = (position >= 0) & (position < self.n_states)
         listed = np.asarray(self.states())[np.where(inside, position, 0)]
         return inside & (listed == states).reshape(len(states), -1).all(axis=1)

@@ -18,18 +18,15 @@ def check_environment(env: Environment) -> None:
     Checked: shapes and types; the initial state has no parents and every other state has some;
     masks agree with `step`; `back_step` undoes `step` and the reverse; `index` inverts `states`;
     every listed state is reachable and no path returns; the longest trajectory has
-    `max_trajectory_length` actions; rewards are positive and finite; some state can stop.
+    `max_trajectory_length` actions; rewards are positive and finite; some state can stop; all
+    methods compile.
 
     Where states cannot be listed (or are more than 100,000) all this is checked on the states
     that 256 random trajectories pass.
     """
     if not isinstance(env, Environment):
         raise TypeError(f"env must be an Environment, got {env!r}")
-    if type(env).__hash__ is None:
-        raise ContractError(
-            f"{type(env).__name__} must have a hash, by which compiled programs are kept: as a "
-            "dataclass it must be frozen"
-        )
+    _check_hash(env)
     listed = env.n_states is not None and env.n_states <= LARGEST_EXHAUSTIVE
     _check_initial_state(env)
     states = _check_listing(env) if listed else _states_of_random_walks(env)
@@ -38,6 +35,33 @@ def check_environment(env: Environment) -> None:
     _check_back_steps(env, states)
     if listed:
         _check_reachable(env, states)
+    _check_compiles(env, states[:64])
+
+
+def _check_hash(env):
+    try:
+        hash(env)
+    except TypeError as error:
+        raise ContractError(
+            f"{type(env).__name__} must have a hash, by which compiled programs are kept: "
+            f"as a dataclass it must be frozen and hold tuples, not lists ({error})"
+        ) from error
+
+
+def _check_compiles(env, states):
+    actions = tf.fill([len(states)], -1)
+
+    def everything(states):
+        methods = env.forward_mask, env.backward_mask, env.encode, env.log_reward
+        moved = env.step(states, actions), env.back_step(states, actions)
+        return *(method(states) for method in methods), *moved
+
+    try:
+        tf.function(everything, jit_compile=True, autograph=False)(tf.constant(states))
+    except Exception as error:
+        raise ContractError(
+            f"every method must be made of TensorFlow operations that compile under XLA: {error}"
+        ) from error
 
 
 def _check_initial_state(env):
