@@ -6,10 +6,10 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test execute lint clean requirements
+.PHONY: help lab test execute lint bench bench-self clean requirements
 
 help: ## list these commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 22
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
 
 lab: $(READY) ## set up and open the course in JupyterLab
 	$(BIN)/jupyter lab --ip=localhost $(if $(filter 0,$(shell id -u)),--allow-root) \
@@ -23,8 +23,16 @@ execute: $(READY) ## run every notebook and save it in canonical form
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
 
 lint: $(READY) ## check the style of package, tests, tools and notebooks
-	$(BIN)/ruff check gfn_utils tests tools notebooks
-	$(BIN)/ruff format --check gfn_utils tests tools notebooks
+	$(BIN)/ruff check gfn_utils tests tools benchmarks notebooks
+	$(BIN)/ruff format --check gfn_utils tests tools benchmarks notebooks
+
+bench: $(READY) .venv-gfnx/ready .venv-torchgfn/ready ## time this package beside gfnx and torchgfn (half an hour, quiet machine)
+	$(BIN)/python benchmarks/compare.py --gfn-utils $(BIN)/python \
+		--gfnx .venv-gfnx/bin/python --torchgfn .venv-torchgfn/bin/python
+	$(BIN)/python benchmarks/scaling.py
+
+bench-self: $(READY) ## time this package alone, in under a minute
+	$(BIN)/python benchmarks/self_benchmark.py
 
 requirements: ## pin the newest allowed versions (needs uv), then see CONTRIBUTING.md
 	uv pip compile --quiet --universal --python-version 3.11 --extra course \
@@ -33,7 +41,7 @@ requirements: ## pin the newest allowed versions (needs uv), then see CONTRIBUTI
 	rm requirements.txt.old
 
 clean: ## remove the environment and everything made by running
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 $(READY): requirements.txt pyproject.toml
@@ -41,4 +49,9 @@ $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+.venv-%/ready: benchmarks/requirements-%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet -r $<
 	touch $@

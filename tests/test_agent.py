@@ -443,6 +443,14 @@ CONSTRUCTIONS = {
         lambda: small_agent(learning_rate=0),
         "learning_rate must be finite and above 0, got 0",
     ),
+    "one beta alone": (
+        lambda: small_agent(adam_betas=0.9),
+        "adam_betas must be a pair of numbers in [0, 1), got 0.9",
+    ),
+    "a beta of 1": (
+        lambda: small_agent(adam_betas=(0.9, 1.0)),
+        "adam_betas must be a pair of numbers in [0, 1), got (0.9, 1.0)",
+    ),
     "infinite learning rate of log Z": (
         lambda: small_agent(log_z_learning_rate=np.inf),
         "log_z_learning_rate must be finite and above 0, got inf",

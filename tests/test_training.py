@@ -54,7 +54,7 @@ def test_adam_step_is_that_of_keras():
     state = training.initial_state(start)
     for _ in range(20):
         gradients = [tf.constant(rng.normal(size=shape)) for shape in shapes]
-        state = training.adam_step(state, gradients, [rate] * len(shapes))
+        state = training.adam_step(state, gradients, [rate] * len(shapes), beta_1, beta_2)
         optimizer.apply(gradients, variables)
     assert int(state.iteration) == 20
     for weight, variable, first in zip(state.weights, variables, start, strict=True):
@@ -65,7 +65,7 @@ def test_adam_step_is_that_of_keras():
 def test_adam_step_gives_each_weight_its_own_rate():
     weights = [tf.zeros([2], tf.float64), tf.zeros([], tf.float64)]
     gradients = [tf.constant([5.0, -0.1], tf.float64), tf.constant(300.0, tf.float64)]
-    state = training.adam_step(training.initial_state(weights), gradients, [0.1, 0.004])
+    state = training.adam_step(training.initial_state(weights), gradients, [0.1, 0.004], 0.7, 0.95)
     # The first step of Adam is the rate against the sign of the gradient.
     np.testing.assert_allclose(state.weights[0], [-0.1, 0.1], rtol=1e-5)
     np.testing.assert_allclose(state.weights[1], -0.004, rtol=1e-5)
@@ -106,8 +106,8 @@ def gradient_directly(log_policy, env, weights, trajectories, mean_loss):
 
 @pytest.mark.parametrize("backward_policy", ["learned", "uniform"])
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-@pytest.mark.parametrize("block_size", ["table", 1, 7, 128])
-def test_the_ways_to_the_gradient_agree(randomise, backward_policy, direction, block_size):
+@pytest.mark.parametrize("block_sizes", ["table", (1,), (7,), (128,), (16, 3)], ids=str)
+def test_the_ways_to_the_gradient_agree(randomise, backward_policy, direction, block_sizes):
     agent = randomise(small_agent(backward_policy=backward_policy), seed=1)
     weights, log_policy = weights_of(agent), log_policy_of(agent)
     if direction == "forward":
@@ -119,10 +119,10 @@ def test_the_ways_to_the_gradient_agree(randomise, backward_policy, direction, b
         return sampled, *sampling.log_probabilities(GRID, log_policy, sampled)
 
     arguments = GRID, log_policy, weights, draw, uneven_loss
-    if block_size == "table":
+    if block_sizes == "table":
         loss, gradient = training.tabulated_gradient(*arguments)
     else:
-        loss, gradient = training.blockwise_gradient(*arguments, block_size)
+        loss, gradient = training.blockwise_gradient(*arguments, block_sizes)
     expected_loss, expected = gradient_directly(log_policy, GRID, weights, sampled, uneven_loss)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
     for found, value in zip(gradient, expected, strict=True):
@@ -149,7 +149,8 @@ def test_compiled_updates_equal_those_made_by_hand(randomise, offline, batch_siz
     state = training.initial_state(weights_of(agent))._replace(iteration=tf.constant(9, tf.int64))
     batches = (Batches(terminal, tf.constant(weight)),) if offline else ()
     chunk = training.compile_chunk(agent.kind, batch_size, offline)
-    result = chunk(state, rates, tf.constant(n_updates), gamma, seed, *batches)
+    betas = tf.constant([0.6, 0.9], tf.float64)
+    result = chunk(state, rates, tf.constant(n_updates), betas, gamma, seed, *batches)
 
     for i in range(n_updates):
         seed_of_update = tf.stack([seed, 9 + i])
@@ -172,7 +173,7 @@ def test_compiled_updates_equal_those_made_by_hand(randomise, offline, batch_siz
             log_policy, env, state.weights, trajectories, weighted_mean
         )
         each = [rates[i, 0]] * (len(gradient) - 1) + [rates[i, 1]]
-        state = training.adam_step(state, gradient, each)
+        state = training.adam_step(state, gradient, each, *betas)
         np.testing.assert_allclose(result.loss[i], loss, rtol=1e-11)
         np.testing.assert_allclose(result.log_z[i], state.weights[-1], rtol=1e-11)
     assert int(result.state.iteration) == 9 + n_updates
@@ -181,14 +182,16 @@ def test_compiled_updates_equal_those_made_by_hand(randomise, offline, batch_siz
 
 
 def test_train_calls_the_compiled_chunk_with_the_settings_of_the_agent(recorded):
-    agent = small_agent(seed=5, gamma=0.25, learning_rate=0.02, log_z_learning_rate=0.3)
+    rates = {"learning_rate": 0.02, "log_z_learning_rate": 0.3}
+    agent = small_agent(seed=5, gamma=0.25, adam_betas=(0.8, 0.9), **rates)
     agent.train(**ON_POLICY, decay="linear", resume_from=0)
-    ((state, rates, n_updates, gamma, _seed), _), *_, last = recorded
+    ((state, rates, n_updates, betas, gamma, _seed), _), *_, last = recorded
+    np.testing.assert_allclose(betas, [0.8, 0.9], rtol=1e-15)
     np.testing.assert_allclose(rates[:, 0], 0.02 * (1 - np.arange(CHUNK) / 24), rtol=1e-14)
     np.testing.assert_allclose(rates[:, 1], 0.3 * (1 - np.arange(CHUNK) / 24), rtol=1e-14)
     assert (int(n_updates), float(gamma), int(state.iteration)) == (CHUNK, 0.25, 0)
     assert int(last[0][2]) == 24 - 3 * CHUNK
-    assert len({int(arguments[4]) for arguments, _ in recorded}) == 1
+    assert len({int(arguments[5]) for arguments, _ in recorded}) == 1
 
 
 def test_no_agent_samples_with_the_random_numbers_that_train_another(recorded):
@@ -196,7 +199,7 @@ def test_no_agent_samples_with_the_random_numbers_that_train_another(recorded):
     of_samples = {int(agent._next_sampling_seed()[0]) for agent in agents}
     for agent in agents:
         agent.train(**{**ON_POLICY, "iterations": 7})
-    of_training = {int(arguments[4]) for arguments, _ in recorded}
+    of_training = {int(arguments[5]) for arguments, _ in recorded}
     assert len(of_samples) == len(of_training) == 4
     assert not of_samples & of_training
 
@@ -224,7 +227,7 @@ def test_epoch_order_is_a_permutation_fixed_by_its_arguments():
 def test_every_epoch_visits_each_object_once_in_an_order_of_its_own(recorded):
     small_agent().train(**OFFLINE)
     batches = []
-    for (_, _, n_updates, _, _, chunk), _ in recorded:
+    for (_, _, n_updates, *_, chunk), _ in recorded:
         for i in range(int(n_updates)):
             batches.append(chunk.terminal[i].numpy()[chunk.weight[i].numpy() == 1].tolist())
     assert len(batches) == 8 * 3
