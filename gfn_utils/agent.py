@@ -372,13 +372,7 @@ def _summarise(run, losses, log_zs, evaluated_at, errors) -> History:
 @functools.lru_cache(maxsize=64)
 def _samplers(kind: Kind):
     """The two samplers for agents of a kind, as graphs that take any number of trajectories."""
-    network = policy.build_policy(kind.env, kind.hidden, kind.dtype)
-
-    def log_policy_of(weights):
-        def stateless_network(features):
-            return network.stateless_call(weights[:-1], [], features)[0]
-
-        return policy.network_log_policy(kind.env, stateless_network, kind.backward_policy)
+    log_policy_of = training.log_policy_of_weights(kind)
 
     def forward(weights, n, gamma, seed):
         return sampling.sample_forward(kind.env, log_policy_of(weights), n, seed, gamma)

@@ -69,6 +69,19 @@ def initial_state(weights) -> TrainingState:
     return TrainingState(tuple(weights), zeros, zeros, tf.constant(0, tf.int64))
 
 
+def log_policy_of_weights(kind: Kind):
+    """A function from the weights of an agent of this kind (log Z last) to its log-policy."""
+    network = build_policy(kind.env, kind.hidden, kind.dtype)
+
+    def log_policy_of(weights):
+        def stateless_network(features):
+            return network.stateless_call(weights[:-1], [], features)[0]
+
+        return network_log_policy(kind.env, stateless_network, kind.backward_policy)
+
+    return log_policy_of
+
+
 @functools.lru_cache(maxsize=64)
 def compile_chunk(kind: Kind, batch_size: int, offline: bool):
     """The compiled function that makes a chunk of trajectory-balance updates.
@@ -78,14 +91,7 @@ def compile_chunk(kind: Kind, batch_size: int, offline: bool):
     returns a ChunkResult of which the first `n_updates` entries count. U is fixed by the shape of
     `rates`: another U compiles again, another `n_updates`, β, γ or seed does not.
     """
-    env = kind.env
-    network = build_policy(env, kind.hidden, kind.dtype)
-
-    def log_policy_of(weights):
-        def stateless_network(features):
-            return network.stateless_call(weights[:-1], [], features)[0]
-
-        return network_log_policy(env, stateless_network, kind.backward_policy)
+    env, log_policy_of = kind.env, log_policy_of_weights(kind)
 
     def gradient_of_batch(weights, seed, gamma, batch):
         def draw(log_policy):

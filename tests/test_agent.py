@@ -11,19 +11,10 @@ import pytest
 import tensorflow as tf
 from own_environments import Subsets, Words
 from same_agents import assert_different, assert_same, everything
+from small_jobs import BOTH_WAYS, GRID, OFFLINE, ON_POLICY, small_agent
 
 import gfn_utils
 from gfn_utils import GFNAgent, HyperGrid, checkpoint, evaluation, training
-
-GRID = HyperGrid(2, 4)
-CHUNK = 7
-OFFLINE = {"data": GRID.states(), "epochs": 8, "batch_size": 6, "chunk": CHUNK}
-ON_POLICY = {"iterations": 24, "batch_size": 6, "chunk": CHUNK}
-BOTH_WAYS = pytest.mark.parametrize("job", [OFFLINE, ON_POLICY], ids=["offline", "on policy"])
-
-
-def small_agent(seed=0, **settings):
-    return GFNAgent(GRID, hidden=(8,), seed=seed, **settings)
 
 
 def draws(agent, n=50):

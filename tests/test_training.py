@@ -8,21 +8,11 @@ import pytest
 import tensorflow as tf
 from own_environments import Words
 from same_agents import assert_different, assert_same, everything
+from small_jobs import BOTH_WAYS, CHUNK, GRID, OFFLINE, ON_POLICY, small_agent
 
 from gfn_utils import GFNAgent, HyperGrid, evaluation, losses, sampling, training
 from gfn_utils.policy import network_log_policy
 from gfn_utils.training import Batches, TrainingState
-
-GRID = HyperGrid(2, 4)
-# Small runs share these, so that few programs are compiled. 16 objects make batches of 6, 6 and 4.
-CHUNK = 7
-OFFLINE = {"data": GRID.states(), "epochs": 8, "batch_size": 6, "chunk": CHUNK}
-ON_POLICY = {"iterations": 24, "batch_size": 6, "chunk": CHUNK}
-BOTH_WAYS = pytest.mark.parametrize("job", [OFFLINE, ON_POLICY], ids=["offline", "on policy"])
-
-
-def small_agent(seed=0, **settings):
-    return GFNAgent(GRID, hidden=(8,), seed=seed, **settings)
 
 
 @pytest.fixture

@@ -1,0 +1,16 @@
+"""Small agents and runs that several test modules share."""
+
+import pytest
+
+from gfn_utils import GFNAgent, HyperGrid
+
+GRID = HyperGrid(2, 4)
+# Small runs share these, so that few programs are compiled. 16 objects make batches of 6, 6 and 4.
+CHUNK = 7
+OFFLINE = {"data": GRID.states(), "epochs": 8, "batch_size": 6, "chunk": CHUNK}
+ON_POLICY = {"iterations": 24, "batch_size": 6, "chunk": CHUNK}
+BOTH_WAYS = pytest.mark.parametrize("job", [OFFLINE, ON_POLICY], ids=["offline", "on policy"])
+
+
+def small_agent(seed=0, **settings):
+    return GFNAgent(GRID, hidden=(8,), seed=seed, **settings)
