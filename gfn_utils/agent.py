@@ -127,8 +127,8 @@ class GFNAgent:
 
     def log_policy(self, states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """log P_F `[B, n_actions]` and log P_B `[B, n_actions − 1]` in nats; −inf: not allowed."""
-        network = policy.network_log_policy(self.env, self.policy, self.kind.backward_policy)
-        return network(states)
+        weights, backward_policy = self.policy.weights, self.kind.backward_policy
+        return policy.network_log_policy(self.env, weights, backward_policy)(states)
 
     def sample(self, n: int, explore: bool = False) -> Trajectories:
         """Draw `n` trajectories from the origin: by P_F, or by its mixture with γ·uniform.

@@ -5,7 +5,7 @@ log P_F `[B, n_actions]` and log P_B `[B, n_actions − 1]` in nats, −inf wher
 allowed. Sampler and losses need not know whether a network or a table answers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -51,6 +51,22 @@ def build_policy(
     return keras.Model(features, [forward, backward], name="policy")
 
 
+def evaluate_network(
+    env: Environment, weights: Sequence[tf.Tensor], states: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The unmasked logits of P_F and P_B that `build_policy`'s network gives with these weights.
+
+    The network as a pure function, which is what compiled training needs. Both heads are one
+    product: apart they would be so narrow that they cost as much as a layer.
+    """
+    features = tf.cast(env.encode(states), weights[0].dtype)
+    *hidden, forward, backward = zip(weights[::2], weights[1::2], strict=True)
+    for kernel, bias in hidden:
+        features = tf.nn.relu(features @ kernel + bias)
+    kernel, bias = (tf.concat(pair, axis=-1) for pair in zip(forward, backward, strict=True))
+    return tf.split(features @ kernel + bias, [env.n_actions, env.n_actions - 1], axis=-1)
+
+
 def masked_log_softmax(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Log-probabilities `[B, n]` in nats of the allowed actions alone, −inf for the others.
 
@@ -63,15 +79,15 @@ def masked_log_softmax(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 def network_log_policy(
-    env: Environment, network: Callable, backward_policy: str = "learned"
+    env: Environment, weights: Sequence[tf.Tensor], backward_policy: str = "learned"
 ) -> LogPolicy:
-    """The log-policy of a network from encoded states to the logits of P_F and P_B.
+    """The log-policy of the network with the given weights, in the order of `keras.Model.weights`.
 
     With `backward_policy="uniform"` P_B is 1 / (number of parents) and its head goes unused.
     """
 
     def log_policy(states):
-        forward_logits, backward_logits = network(env.encode(states))
+        forward_logits, backward_logits = evaluate_network(env, weights, states)
         if backward_policy == "uniform":
             backward_logits = tf.zeros_like(backward_logits)
         return (

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from gfn_utils import losses
 from gfn_utils.environments import Environment
-from gfn_utils.policy import build_policy, network_log_policy, tabulate
+from gfn_utils.policy import network_log_policy, tabulate
 from gfn_utils.sampling import (
     PADDING,
     entry_of_action,
@@ -71,13 +71,9 @@ def initial_state(weights) -> TrainingState:
 
 def log_policy_of_weights(kind: Kind):
     """A function from the weights of an agent of this kind (log Z last) to its log-policy."""
-    network = build_policy(kind.env, kind.hidden, kind.dtype)
 
     def log_policy_of(weights):
-        def stateless_network(features):
-            return network.stateless_call(weights[:-1], [], features)[0]
-
-        return network_log_policy(kind.env, stateless_network, kind.backward_policy)
+        return network_log_policy(kind.env, weights[:-1], kind.backward_policy)
 
     return log_policy_of
 

@@ -14,13 +14,23 @@ from same_agents import assert_different, assert_same, everything
 from small_jobs import BOTH_WAYS, GRID, OFFLINE, ON_POLICY, small_agent
 
 import gfn_utils
-from gfn_utils import GFNAgent, HyperGrid, checkpoint, evaluation, training
+from gfn_utils import GFNAgent, HyperGrid, checkpoint, evaluation, policy, training
 
 
 def draws(agent, n=50):
     """The actions of some trajectories, forward and backward."""
     samples = agent.sample(n), agent.sample_backward([[3, 3]] * n)
     return [trajectories.actions.numpy().tolist() for trajectories in samples]
+
+
+@pytest.mark.parametrize("hidden", [(), (7,), (5, 3, 4)], ids=str)
+@pytest.mark.parametrize("env", [HyperGrid(3, 4), Subsets()], ids=lambda env: type(env).__name__)
+def test_the_training_evaluates_the_keras_model(env, hidden, randomise):
+    agent = randomise(GFNAgent(env, hidden=hidden), seed=0)
+    expected = agent.policy(env.encode(env.states()))
+    found = policy.evaluate_network(env, agent.policy.weights, env.states())
+    for logits, expected_logits in zip(found, expected, strict=True):
+        np.testing.assert_allclose(logits, expected_logits, rtol=1e-12)
 
 
 def test_the_contract_of_names():

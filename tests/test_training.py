@@ -67,10 +67,7 @@ def weights_of(agent):
 
 def log_policy_of(agent):
     def log_policy(weights):
-        def network(features):
-            return agent.policy.stateless_call(weights[:-1], [], features)[0]
-
-        return network_log_policy(agent.env, network, agent.kind.backward_policy)
+        return network_log_policy(agent.env, weights[:-1], agent.kind.backward_policy)
 
     return log_policy
 
