@@ -18,6 +18,22 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 from gfn_utils import evaluation
 from gfn_utils.agent import GFNAgent
-from gfn_utils.environments import Environment, HyperGrid, check_environment
+from gfn_utils.environments import (
+    AnyPositionSequences,
+    EitherEndSequences,
+    Environment,
+    HyperGrid,
+    LeftToRightSequences,
+    check_environment,
+)
 
-__all__ = ["Environment", "GFNAgent", "HyperGrid", "check_environment", "evaluation"]
+__all__ = [
+    "AnyPositionSequences",
+    "EitherEndSequences",
+    "Environment",
+    "GFNAgent",
+    "HyperGrid",
+    "LeftToRightSequences",
+    "check_environment",
+    "evaluation",
+]

@@ -25,7 +25,7 @@ def describe_environment(env: Environment) -> dict:
     name = kind.__name__
     if getattr(environments, name, None) is not kind:
         name = f"{kind.__module__}.{kind.__qualname__}"
-    settings = dataclasses.asdict(env) if dataclasses.is_dataclass(env) else {}
+    settings = env.settings()
     try:
         # As they will be read from the file: a tuple comes back as a list.
         return {"environment": name, "settings": json.loads(json.dumps(settings))}
@@ -94,6 +94,11 @@ def environment_of(path, description: dict, env: Environment | None) -> Environm
         raise ValueError(
             f"env must be given: the agent in {os.fspath(path)!r} is one of {name}, "
             f"which is not an environment of gfn_utils"
+        )
+    if set(settings) != {field.name for field in dataclasses.fields(known)}:
+        raise ValueError(
+            f"env must be given: the agent in {os.fspath(path)!r} is one of {name}, "
+            "whose reward function a file cannot hold"
         )
     return known(**settings)
 

@@ -6,6 +6,7 @@ import io
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+import tensorflow as tf
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
@@ -15,6 +16,8 @@ from gfn_utils import plotting
 def setup(seed: int = 0) -> None:
     """Fix the random seeds and the look of figures and arrays, so that each run is the same."""
     keras.utils.set_random_seed(seed)
+    # Each new kind of agent is compiled. TensorFlow takes that for a mistake, and says so.
+    tf.get_logger().setLevel("ERROR")
     np.set_printoptions(precision=3, suppress=True, linewidth=100)
     plotting.use_course_style()
 

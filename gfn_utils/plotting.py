@@ -8,6 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import PathPatch
+from matplotlib.textpath import TextPath
+from matplotlib.transforms import Affine2D
 
 from gfn_utils import evaluation
 from gfn_utils.environments import HyperGrid
@@ -21,6 +25,7 @@ STOP = "#D55E00"
 LEARNED = "#0072B2"
 EXACT = "#000000"
 FLOW = "#56B4E9"
+LETTERS = ["#009E73", "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9"]
 
 CELL = 3.4
 """Side of one picture of a grid, in inches."""
@@ -233,6 +238,47 @@ def reward_against_frequency(env: HyperGrid, terminal) -> Figure:
     ax.set(xlabel="target probability R(x)/Z", ylabel=f"frequency in {len(terminal):,} samples")
     ax.legend(fontsize=8)
     return figure
+
+
+def sequence_logo(words, alphabet: str, title: str = "", ax: Axes | None = None) -> Figure:
+    """What words of one length have in common: letters as tall as they are telling, in bits.
+
+    Characters that are not of the alphabet are gaps, which do not count. At each place the pile is
+    as high as the information log₂(n_letters) − entropy, and each letter takes the part of it that
+    its frequency is (Schneider and Stephens 1990).
+    """
+    places = np.array([list(word) for word in words])
+    count = np.stack([(places == letter).sum(axis=0) for letter in alphabet], axis=1)
+    frequency = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
+    entropy = -(frequency * np.log2(np.where(frequency > 0, frequency, 1))).sum(axis=1)
+    bits = np.where(count.sum(axis=1) > 0, np.log2(len(alphabet)) - entropy, 0)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(CELL, 0.5 * CELL))
+    for place, row in enumerate(frequency * bits[:, None]):
+        bottom = 0.0
+        for number in np.argsort(row):
+            _draw_letter(ax, alphabet[number], number, place, bottom, row[number])
+            bottom += row[number]
+    ax.set(xlim=(-0.5, len(bits) - 0.5), ylim=(0, np.log2(len(alphabet))))
+    ax.set(xticks=range(len(bits)), xticklabels=range(1, len(bits) + 1))
+    ax.set(title=title, xlabel="place", ylabel="bits")
+    return ax.figure
+
+
+def _draw_letter(ax, letter, number, place, bottom, height):
+    """The letter stretched to a box of width 0.9 and the given height."""
+    if height < 1e-3:
+        return
+    outline = TextPath((0, 0), letter, size=1, prop=FontProperties(weight="bold"))
+    box = outline.get_extents()
+    stretch = (
+        Affine2D()
+        .translate(-box.x0, -box.y0)
+        .scale(0.9 / box.width, height / box.height)
+        .translate(place - 0.45, bottom)
+    )
+    colour = LETTERS[number % len(LETTERS)]
+    ax.add_patch(PathPatch(stretch.transform_path(outline), color=colour, linewidth=0))
 
 
 def _require_dimensions(env, ndim):

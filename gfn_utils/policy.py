@@ -59,12 +59,24 @@ def evaluate_network(
     The network as a pure function, which is what compiled training needs. Both heads are one
     product: apart they would be so narrow that they cost as much as a layer.
     """
-    features = tf.cast(env.encode(states), weights[0].dtype)
     *hidden, forward, backward = zip(weights[::2], weights[1::2], strict=True)
-    for kernel, bias in hidden:
-        features = tf.nn.relu(features @ kernel + bias)
-    kernel, bias = (tf.concat(pair, axis=-1) for pair in zip(forward, backward, strict=True))
-    return tf.split(features @ kernel + bias, [env.n_actions, env.n_actions - 1], axis=-1)
+    both_heads = [tf.concat(pair, axis=-1) for pair in zip(forward, backward, strict=True)]
+    (kernel, bias), *further = [*hidden, both_heads]
+    values = _encoded_product(env, states, tf.convert_to_tensor(kernel)) + bias
+    for kernel, bias in further:
+        values = tf.nn.relu(values) @ kernel + bias
+    return tf.split(values, [env.n_actions, env.n_actions - 1], axis=-1)
+
+
+def _encoded_product(env, states, kernel):
+    """`env.encode(states) @ kernel`; where the hot features are known, the sum of their rows.
+
+    With 1,250 features, two of them hot, an update takes a third of the time.
+    """
+    hot = env.hot_features(states)
+    if hot is None:
+        return tf.cast(env.encode(states), kernel.dtype) @ kernel
+    return tf.reduce_sum(tf.gather(kernel, hot), axis=1)
 
 
 def masked_log_softmax(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,15 @@ from same_agents import assert_different, assert_same, everything
 from small_jobs import BOTH_WAYS, GRID, OFFLINE, ON_POLICY, small_agent
 
 import gfn_utils
-from gfn_utils import GFNAgent, HyperGrid, checkpoint, evaluation, policy, training
+from gfn_utils import (
+    EitherEndSequences,
+    GFNAgent,
+    HyperGrid,
+    checkpoint,
+    evaluation,
+    policy,
+    training,
+)
 
 
 def draws(agent, n=50):
@@ -23,8 +31,16 @@ def draws(agent, n=50):
     return [trajectories.actions.numpy().tolist() for trajectories in samples]
 
 
+def sum_of_letters(letters):
+    return tf.reduce_sum(letters, axis=1)
+
+
 @pytest.mark.parametrize("hidden", [(), (7,), (5, 3, 4)], ids=str)
-@pytest.mark.parametrize("env", [HyperGrid(3, 4), Subsets()], ids=lambda env: type(env).__name__)
+@pytest.mark.parametrize(
+    "env",
+    [HyperGrid(3, 4), Subsets(), EitherEndSequences(sum_of_letters, 3, "ab", block=2)],
+    ids=lambda env: type(env).__name__,
+)
 def test_the_training_evaluates_the_keras_model(env, hidden, randomise):
     agent = randomise(GFNAgent(env, hidden=hidden), seed=0)
     expected = agent.policy(env.encode(env.states()))

@@ -202,6 +202,18 @@ BROKEN_GRIDS = {
         {"encode": lambda self, s: tf.one_hot(s, 4)},
         "encode must give finite features [B, n_features], got shape (16, 2, 4)",
     ),
+    "hot features of another type": (
+        {"hot_features": lambda self, s: tf.cast(s, tf.int64)},
+        "hot_features must be int32 [B, k], got int64 [16, 2]",
+    ),
+    "hot features that are not those of encode": (
+        {"hot_features": lambda self, s: tf.convert_to_tensor(s)},
+        "encode must be 1 at the hot features and 0 elsewhere, got [1.0, 0.0, 0.0, 0.0, 1.0",
+    ),
+    "hot features out of bounds": (
+        {"hot_features": lambda self, s: s + 4 * tf.range(1, 3)},
+        "encode must be 1 at the hot features and 0 elsewhere, got [1.0, 0.0, 0.0, 0.0, 1.0",
+    ),
 }
 
 

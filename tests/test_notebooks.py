@@ -46,6 +46,11 @@ WRONG_ANSWERS = {
         "def best_event(p, q):\n    return np.abs(p - q).sum()",
         "def samples_needed(floor, n, wanted):\n    return n * floor / wanted",
     ],
+    "09_biological_sequences": [
+        "def entropy_of(p):\n    return -np.sum(np.log(p[p > 0]))",
+        "def my_log_reward(letters):\n"
+        "    return tf.reduce_sum(tf.cast(letters[:, 1:] > letters[:, :-1], tf.float64), axis=1)",
+    ],
 }
 
 

@@ -6,6 +6,8 @@ import io
 import pathlib
 import re
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -13,6 +15,7 @@ README = (ROOT / "README.md").read_text()
 IMPORT_ORDER = [
     "validation",
     "environments",
+    "tf_bind_8",
     "policy",
     "sampling",
     "losses",
@@ -25,14 +28,14 @@ IMPORT_ORDER = [
 ]
 
 
-def test_the_example_runs_and_prints_what_it_says(tmp_path, monkeypatch):
+@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_the_examples_run_and_print_what_they_say(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
-    promised = float(re.search(r"print\(.*#\s*(\S+)", example)[1])
+    promised = ast.literal_eval(re.search(r"print\(.*#\s*(\S+)", example)[1])
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(example, "README.md", "exec"), {})
-    assert abs(float(printed.getvalue()) - promised) < 5e-5
+        exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
+    assert abs(ast.literal_eval(printed.getvalue()) - promised) < 5e-5
 
 
 def test_the_maps_list_every_lesson_with_the_same_times():

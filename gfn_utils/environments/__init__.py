@@ -3,5 +3,18 @@
 from gfn_utils.environments.base import Environment
 from gfn_utils.environments.contract import ContractError, check_environment
 from gfn_utils.environments.hypergrid import HyperGrid
+from gfn_utils.environments.sequences import (
+    AnyPositionSequences,
+    EitherEndSequences,
+    LeftToRightSequences,
+)
 
-__all__ = ["ContractError", "Environment", "HyperGrid", "check_environment"]
+__all__ = [
+    "AnyPositionSequences",
+    "ContractError",
+    "EitherEndSequences",
+    "Environment",
+    "HyperGrid",
+    "LeftToRightSequences",
+    "check_environment",
+]

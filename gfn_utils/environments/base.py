@@ -1,9 +1,13 @@
 """The contract between an environment and everything else in the package."""
 
 import abc
+import dataclasses
 
 import numpy as np
 import tensorflow as tf
+
+MAX_LISTED_STATES = 10_000_000
+"""An environment with more states than this does not list them."""
 
 
 class Environment(abc.ABC):
@@ -56,6 +60,14 @@ class Environment(abc.ABC):
     def encode(self, states: tf.Tensor) -> tf.Tensor:
         """The network's view of the states, float `[B, n_features]`."""
 
+    def hot_features(self, states: tf.Tensor) -> tf.Tensor | None:
+        """Which features are 1, int32 `[B, k]`, where `encode` is a sum of k one-hot vectors.
+
+        Optional: the network then adds up k rows of its first layer, which spares the product
+        with all the zeros.
+        """
+        return None
+
     @abc.abstractmethod
     def log_reward(self, states: tf.Tensor) -> tf.Tensor:
         """log R of the states in nats, float64 `[B]`."""
@@ -80,6 +92,13 @@ class Environment(abc.ABC):
         inside = (position >= 0) & (position < self.n_states)
         listed = np.asarray(self.states())[np.where(inside, position, 0)]
         return inside & (listed == states).reshape(len(states), -1).all(axis=1)
+
+    def settings(self) -> dict:
+        """What tells this environment from another of its class, in values that JSON can hold.
+
+        By default the fields of a dataclass. A saved agent remembers them.
+        """
+        return dataclasses.asdict(self) if dataclasses.is_dataclass(self) else {}
 
     def target(self) -> np.ndarray:
         """R/Z in the order of `states()`, float64 `[n_states]`; 0 where stop is not allowed."""

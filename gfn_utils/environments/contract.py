@@ -103,6 +103,7 @@ def _check_forms(env, states):
         raise ContractError(
             f"encode must give finite features [B, n_features], got shape {features.shape}"
         )
+    _check_hot_features(env, states, features)
     _require_form("log_reward", np.asarray(env.log_reward(states)), np.float64, (n,))
     if (states < 0).any():
         row = int(np.argmax((states < 0).reshape(n, -1).any(axis=1)))
@@ -121,6 +122,28 @@ def _check_forms(env, states):
         raise ContractError(
             f"log_reward must be finite (the reward positive) wherever stop is allowed, got "
             f"{float(env.log_reward(states)[row])} in state {states[row].tolist()}"
+        )
+
+
+def _check_hot_features(env, states, features):
+    hot = env.hot_features(states)
+    if hot is None:
+        return
+    hot = np.asarray(hot)
+    if hot.dtype != np.int32 or hot.ndim != 2 or len(hot) != len(states):
+        raise ContractError(
+            f"hot_features must be int32 [B, k], got {hot.dtype.name} {list(hot.shape)}"
+        )
+    counted = np.zeros_like(features)
+    for column in hot.T:
+        inside = (column >= 0) & (column < features.shape[1])
+        counted[np.flatnonzero(inside), column[inside]] += 1
+    same = (counted == features).all(axis=1)
+    if not same.all():
+        row = int(np.argmin(same))
+        raise ContractError(
+            "encode must be 1 at the hot features and 0 elsewhere, got "
+            f"{features[row].tolist()} with hot {hot[row].tolist()} in state {states[row].tolist()}"
         )
 
 

@@ -5,10 +5,8 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from gfn_utils.environments.base import Environment
+from gfn_utils.environments.base import MAX_LISTED_STATES, Environment
 from gfn_utils.validation import check_integer, check_number
-
-MAX_LISTED_STATES = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
