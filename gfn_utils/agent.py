@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from gfn_utils import checkpoint, evaluation, policy, sampling, training
+from gfn_utils import checkpoint, evaluation, losses, policy, sampling, training
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_states
 from gfn_utils.sampling import Trajectories
@@ -46,8 +46,9 @@ class GFNAgent:
     """A GFlowNet: builds objects x of `env` and learns to build them in proportion to R(x).
 
     Attributes: `env`; `policy`, a keras.Model from `env.encode(states)` to the unmasked logits
-    of P_F `[B, n_actions]` and P_B `[B, n_actions − 1]`; `log_z`, a variable in nats; `gamma`, the
-    weight of uniform exploration; `seed`; `iteration`, the number of updates made so far.
+    of P_F `[B, n_actions]` and P_B `[B, n_actions − 1]`; `log_z`, a variable in nats; `state_flow`,
+    a keras layer on the policy's last hidden one or None; `gamma`, the weight of uniform
+    exploration; `seed`; `iteration`, the number of updates made so far.
 
     Args:
         env: what to build (see `Environment`).
@@ -61,6 +62,7 @@ class GFNAgent:
             long runs at a constant rate take the usual ones.
         dtype: "float64", in which results agree between processors, or "float32".
         backward_policy: "learned" or "uniform" (1 / number of parents).
+        state_flow: whether to learn log F(s) too. `train` adds it when an objective needs it.
 
     Raises ValueError or TypeError, naming the argument, if one is out of bounds.
     """
@@ -76,6 +78,7 @@ class GFNAgent:
         adam_betas: tuple[float, float] = (0.7, 0.95),
         dtype: str = "float64",
         backward_policy: str = "learned",
+        state_flow: bool = False,
     ):
         if not isinstance(env, Environment):
             raise TypeError(f"env must be an Environment, got {env!r}")
@@ -93,8 +96,11 @@ class GFNAgent:
         )
         self.adam_betas = _check_betas(adam_betas)
         self.policy = policy.build_policy(env, hidden, dtype)
+        self.state_flow = None
         self.log_z = tf.Variable(0.0, dtype=dtype, name="log_z")
         self.reset(seed)
+        if state_flow:
+            self._add_state_flow()
 
     @property
     def gamma(self) -> float:
@@ -122,6 +128,10 @@ class GFNAgent:
         hidden, dtype = self.kind.hidden, self.kind.dtype
         fresh = policy.build_policy(self.env, hidden, dtype, self.seed)
         weights = [tf.convert_to_tensor(weight) for weight in fresh.weights]
+        if self.state_flow is not None:
+            weights += [
+                weight.value for weight in policy.build_state_flow(fresh, self.seed).weights
+            ]
         self._n_sampled = 0
         self._restore(training.initial_state([*weights, tf.zeros([], dtype)]))
 
@@ -129,6 +139,15 @@ class GFNAgent:
         """log P_F `[B, n_actions]` and log P_B `[B, n_actions − 1]` in nats; −inf: not allowed."""
         weights, backward_policy = self.policy.weights, self.kind.backward_policy
         return policy.network_log_policy(self.env, weights, backward_policy)(states)
+
+    def log_flow(self, states: tf.Tensor) -> tf.Tensor:
+        """The learned log F of the states, `[B]`, in nats; log Z at the origin.
+
+        Raises ValueError if no objective has needed it yet.
+        """
+        if self.state_flow is None:
+            raise ValueError("this agent has no state flow: see GFNAgent(state_flow=True)")
+        return training.log_policy_of_weights(self.kind)(self._weights())(states)[2]
 
     def sample(self, n: int, explore: bool = False) -> Trajectories:
         """Draw `n` trajectories from the origin: by P_F, or by its mixture with γ·uniform.
@@ -154,6 +173,8 @@ class GFNAgent:
         self,
         data: Trajectories | None = None,
         *,
+        objective: str = "trajectory_balance",
+        sub_trajectory_lambda: float = 0.9,
         epochs: int | None = None,
         iterations: int | None = None,
         batch_size: int | None = None,
@@ -163,13 +184,17 @@ class GFNAgent:
         track_error: bool | None = None,
         callback: Callable[[Progress], bool | None] | None = None,
     ) -> History:
-        """Fit the policies and log Z by trajectory balance (arXiv 2201.13259).
+        """Fit the policies and log Z, by trajectory balance unless another objective is named.
 
         Offline, `train(data, epochs=200)`: the objects that `data` ended in, each counted once, are
         the data set; every epoch draws a fresh backward trajectory for each. On policy,
         `train(iterations=2000)`: every update samples trajectories with exploration γ.
 
         Args:
+            objective: a name in `losses.OBJECTIVES`: "trajectory_balance", "detailed_balance",
+                "sub_trajectory_balance", "flow_matching" or "log_variance" (which leaves log Z as
+                it is).
+            sub_trajectory_lambda: λ of sub-trajectory balance, above 0.
             data, epochs: the trajectories to learn from, and how often to go over their objects.
             iterations: the number of on-policy updates.
             batch_size: trajectories an update; 10 offline and 16 on policy unless given.
@@ -185,20 +210,24 @@ class GFNAgent:
         FloatingPointError naming the iteration if the loss is no longer finite; the agent is then
         left as it was after the last good chunk.
         """
+        check_choice("objective", objective, losses.OBJECTIVES)
+        check_number("sub_trajectory_lambda", sub_trajectory_lambda, above=0.0)
         run = self._plan(data, epochs, iterations, batch_size, decay, resume_from, chunk)
+        if "log_flow" in losses.scores_for(objective) and self.state_flow is None:
+            self._add_state_flow()
         if track_error is None:
             track_error = self.env.n_states is not None and self.env.n_states <= LARGEST_TRACKED
-        losses, log_zs, evaluated_at, errors = [], [], [], []
+        loss_of_updates, log_zs, evaluated_at, errors = [], [], [], []
         done = run.resume_from
-        for result in self._run_chunks(run):
-            losses.extend(result.loss)
+        for result in self._run_chunks(run, objective, sub_trajectory_lambda):
+            loss_of_updates.extend(result.loss)
             log_zs.extend(result.log_z)
             done += len(result.loss)
             if track_error:
                 evaluated_at.append(done)
                 learned = evaluation.terminating_distribution(self)
                 errors.append(evaluation.l1_error(learned, self.env.target()))
-            history = _summarise(run, losses, log_zs, evaluated_at, errors)
+            history = _summarise(run, loss_of_updates, log_zs, evaluated_at, errors)
             if callback is not None and callback(Progress(done, run.total, history)):
                 break
         return history
@@ -224,7 +253,7 @@ class GFNAgent:
         return agent
 
     def _description(self):
-        hidden, dtype, backward_policy = self.kind[1:]
+        hidden, dtype, backward_policy, state_flow = self.kind[1:]
         return {
             **checkpoint.describe_environment(self.env),
             "n_sampled": self._n_sampled,
@@ -237,11 +266,27 @@ class GFNAgent:
                 "adam_betas": self.adam_betas,
                 "dtype": dtype,
                 "backward_policy": backward_policy,
+                "state_flow": state_flow,
             },
         }
 
+    def _add_state_flow(self):
+        """Give the network its third head, as untrained as in a fresh agent of this seed."""
+        self.state_flow = policy.build_state_flow(self.policy, self.seed)
+        self.kind = self.kind._replace(state_flow=True)
+        head = [weight.value for weight in self.state_flow.weights]
+        zeros = [tf.zeros_like(weight) for weight in head]
+        weights, first, second, iteration = self._state
+        parts = ((weights, head), (first, zeros), (second, zeros))
+        grown = [(*whole[:-1], *part, whole[-1]) for whole, part in parts]
+        self._restore(TrainingState(*grown, iteration))
+
+    def _variables(self):
+        head = [] if self.state_flow is None else self.state_flow.weights
+        return [*self.policy.weights, *head, self.log_z]
+
     def _weights(self):
-        return tuple(tf.convert_to_tensor(v) for v in [*self.policy.weights, self.log_z])
+        return tuple(tf.convert_to_tensor(variable) for variable in self._variables())
 
     def _restore(self, state: TrainingState):
         """Make `state` the agent's. The variables are the truth for the weights."""
@@ -253,7 +298,7 @@ class GFNAgent:
             raise
 
     def _assign(self, weights):
-        for variable, value in zip([*self.policy.weights, self.log_z], weights, strict=True):
+        for variable, value in zip(self._variables(), weights, strict=True):
             variable.assign(value)
 
     def _next_sampling_seed(self):
@@ -299,22 +344,24 @@ class GFNAgent:
         check_states(self.env, data.terminal, "data.terminal")
         return sampling.objects_seen(self.env, data)
 
-    def _run_chunks(self, run) -> Iterator[training.ChunkResult]:
+    def _run_chunks(self, run, objective, sub_trajectory_lambda) -> Iterator[training.ChunkResult]:
         """Make the run's updates a chunk at a time; the agent holds each chunk's result."""
         offline = run.objects is not None
-        make_chunk = training.compile_chunk(self.kind, run.batch_size, offline)
+        make_chunk = training.compile_chunk(self.kind, run.batch_size, offline, objective)
         number = self.iteration - run.resume_from
         seed = tf.constant(2 * self.seed, tf.int64)
         betas = tf.constant(self.adam_betas, self.kind.dtype)
-        gamma = tf.constant(self.gamma, self.kind.dtype)
+        power = tf.constant(sub_trajectory_lambda, self.kind.dtype)
         base_rates = [self.learning_rate, self.log_z_learning_rate]
         for first in range(run.resume_from, run.total, run.chunk):
             n = min(run.chunk, run.total - first)
             factors = training.learning_rates(first, run.chunk, run.total, run.decay)
             rates = tf.constant(np.outer(factors, base_rates), self.kind.dtype)
             state = self._state._replace(weights=self._weights())
+            # Asked anew for every chunk, so that a callback may anneal it.
+            gamma = tf.constant(self.gamma, self.kind.dtype)
             batches = (self._batches(run, number, first, n),) if offline else ()
-            result = make_chunk(state, rates, tf.constant(n), betas, gamma, seed, *batches)
+            result = make_chunk(state, rates, tf.constant(n), betas, gamma, power, seed, *batches)
             loss, log_z = np.asarray(result.loss)[:n], np.asarray(result.log_z)[:n]
             bad = ~(np.isfinite(loss) & np.isfinite(log_z))
             bad[-1] |= not all(np.isfinite(weight).all() for weight in result.state.weights)

@@ -49,7 +49,8 @@ def answer_key(env: Environment, log_pb) -> tuple[PolicyTable, float]:
 
     Takes log P_B `[n_states, n_actions − 1]`; sends every reward back along P_B and adds up what
     passes each state: F(s) = R(s) + Σ F(s')·P_B(s|s') (arXiv 2201.13259, section 3.1). Returns
-    the table with P_F = F(s → s')/F(s) and log Z = log F(origin) in nats.
+    the table with P_F = F(s → s')/F(s), and log F in units of the reward, and log Z = log F(origin)
+    in nats.
     """
     graph = _graph(env)
     p_backward = np.exp(np.asarray(log_pb, np.float64))
@@ -68,7 +69,9 @@ def answer_key(env: Environment, log_pb) -> tuple[PolicyTable, float]:
         flow[sources] += edge[sources, : env.stop_action].sum(axis=1)
     with np.errstate(divide="ignore"):
         log_pf = np.log(edge / flow[:, None])
-    return PolicyTable(env, tf.constant(log_pf), tf.constant(log_pb)), env.log_partition()
+    log_z = env.log_partition()
+    tables = (tf.constant(table) for table in (log_pf, log_pb, np.log(flow) + log_z))
+    return PolicyTable(env, *tables), log_z
 
 
 def count_trajectories(env: Environment) -> np.ndarray:

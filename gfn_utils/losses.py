@@ -1,6 +1,51 @@
-"""Training objectives: pure functions of per-step log-probabilities, in nats."""
+"""Training objectives: pure functions of what the policy says of each step, in nats.
 
+B trajectories of up to T actions, the last of them the stop. Of every step an objective takes what
+its arguments name, 0 in the padding:
+
+- `log_pf`, `log_pb` `[B, T]`: log P_F(sₜ₊₁|sₜ) and log P_B(sₜ|sₜ₊₁), the latter 0 for the stop;
+- `log_flow` `[B, T]`: log F(sₜ) of the state before the action, with log F(s₀) = log Z;
+- `log_inflow` `[B, T]`: log Σ F(s)·P_F(sₜ|s) over the parents s of that state, 0 at the origin;
+- `taken` `[B, T]`: whether there was an action, bool;
+- `log_reward` `[B]`, `log_z` `[]`, and the weight `sub_trajectory_lambda` `[]`.
+
+Each returns the loss of each trajectory, `[B]` in nats². To add one, write it here and name it in
+OBJECTIVES.
+"""
+
+import inspect
+
+import numpy as np
 import tensorflow as tf
+
+
+def flow_matching(log_pf, log_flow, log_inflow, log_reward, taken):
+    """Squared imbalance of states (arXiv 2106.04399): what flows in flows out.
+
+        L(τ) = mean over the states of τ after s₀ of (log Σ F(s → sₜ) − log F(sₜ))²
+
+    The last of these states is the end, into which F(sₙ)·P_F(stop|sₙ) flows and out of which R(x).
+    Edge flows are F(s → s') = F(s)·P_F(s'|s), so what leaves a state is F(s) by construction.
+    P_B plays no part.
+    """
+    is_stop = tf.range(tf.shape(taken)[1]) == _count(taken, tf.int32)[:, None] - 1
+    after_origin = taken & (tf.range(tf.shape(taken)[1]) > 0)
+    inside = tf.where(after_origin, log_inflow, 0) - tf.where(after_origin, log_flow, 0)
+    at_end = log_flow + log_pf - tf.cast(log_reward, log_pf.dtype)[:, None]
+    squares = tf.square(inside) + tf.where(is_stop, tf.square(at_end), 0)
+    return tf.reduce_sum(squares, -1) / _count(taken, log_pf.dtype)
+
+
+def detailed_balance(log_pf, log_pb, log_flow, log_reward, taken):
+    """Squared imbalance of edges (arXiv 2111.09266).
+
+        L(τ) = mean over the steps of τ of (log F(s) + log P_F(s'|s) − log F(s') − log P_B(s|s'))²
+
+    with F(s') = R(x) after the stop.
+    """
+    flow_after = _flow_at_nodes(log_flow, log_reward, taken)[:, 1:]
+    imbalance = tf.where(taken, log_flow + log_pf - flow_after - log_pb, 0)
+    return tf.reduce_sum(tf.square(imbalance), -1) / _count(taken, log_pf.dtype)
 
 
 def trajectory_balance(
@@ -10,11 +55,87 @@ def trajectory_balance(
 
         L(τ) = (log Z + Σₜ log P_F(sₜ₊₁|sₜ) − log R(x) − Σₜ log P_B(sₜ|sₜ₊₁))²
 
-    Takes log P_F and log P_B of every step `[B, T]` (0 in the padding), log R `[B]` and log Z
-    `[]`; returns the loss of each trajectory `[B]` in nats². It is zero on all trajectories if
-    and only if log Z is exact and P_F is the answer key of P_B (`evaluation.answer_key`); then the
-    policy samples in proportion to the reward.
+    It is zero on all trajectories if and only if log Z is exact and P_F is the answer key of P_B
+    (`evaluation.answer_key`); then the policy samples in proportion to the reward.
     """
     log_reward = tf.cast(log_reward, log_pf.dtype)
     imbalance = log_z + tf.reduce_sum(log_pf, -1) - log_reward - tf.reduce_sum(log_pb, -1)
     return tf.square(imbalance)
+
+
+def sub_trajectory_balance(log_pf, log_pb, log_flow, log_reward, taken, sub_trajectory_lambda):
+    """Squared imbalance of all pieces of trajectories (arXiv 2209.12782).
+
+        L(τ) = Σᵢ﹤ⱼ λʲ⁻ⁱ·(log F(sᵢ) + Σ log P_F − log F(sⱼ) − Σ log P_B)² / Σᵢ﹤ⱼ λʲ⁻ⁱ
+
+    where the sums go over the steps from sᵢ to sⱼ, F(s₀) = Z, and F after the stop is R(x). With
+    λ → 0 only pieces of one step count (detailed balance), with λ → ∞ only the whole trajectory.
+    """
+    gain = tf.pad(tf.cumsum(log_pf - log_pb, axis=1), [[0, 0], [1, 0]])
+    level = _flow_at_nodes(log_flow, log_reward, taken) - gain
+    imbalance = level[:, :, None] - level[:, None, :]
+    place = tf.range(tf.shape(level)[1])
+    n_steps = place[None, :] - place[:, None]
+    inside = place <= _count(taken, tf.int32)[:, None]
+    is_piece = (n_steps > 0) & inside[:, None, :]
+    # Relative to the most that a piece weighs here, so that no power overflows.
+    log_weight = tf.cast(n_steps, log_pf.dtype) * tf.math.log(sub_trajectory_lambda)
+    log_weight = tf.where(is_piece, log_weight, tf.constant(-np.inf, log_pf.dtype))
+    weight = tf.exp(log_weight - tf.reduce_max(log_weight, axis=[1, 2], keepdims=True))
+    squares = tf.where(is_piece, tf.square(imbalance), 0)
+    return tf.reduce_sum(weight * squares, [1, 2]) / tf.reduce_sum(weight, [1, 2])
+
+
+def log_variance(log_pf, log_pb, log_reward):
+    """Squared distance of each trajectory's imbalance to their mean (arXiv 2302.05446).
+
+        L(τ) = (ξ(τ) − mean of ξ over the batch)²,   ξ(τ) = Σ log P_F − log R(x) − Σ log P_B
+
+    Its mean is the variance of ξ. In balance ξ is −log Z on all trajectories, whatever Z is, so
+    log Z need not be learned.
+    """
+    log_ratio = tf.reduce_sum(log_pf - log_pb, -1) - tf.cast(log_reward, log_pf.dtype)
+    return tf.square(log_ratio - tf.reduce_mean(log_ratio))
+
+
+OBJECTIVES = {
+    objective.__name__: objective
+    for objective in (
+        trajectory_balance,
+        detailed_balance,
+        sub_trajectory_balance,
+        flow_matching,
+        log_variance,
+    )
+}
+"""The objectives by the names that `GFNAgent.train` knows."""
+
+
+SCORES = ("log_pf", "log_pb", "log_flow", "log_inflow")
+
+
+def scores_for(objective: str) -> tuple[str, ...]:
+    """Which scores of the steps the objective of this name takes."""
+    arguments = inspect.signature(OBJECTIVES[objective]).parameters
+    return tuple(name for name in SCORES if name in arguments)
+
+
+def evaluate(objective: str, **known) -> tf.Tensor:
+    """The loss of each trajectory, `[B]`, by the objective of this name.
+
+    `known` may hold more of the arguments listed above than the objective takes.
+    """
+    loss = OBJECTIVES[objective]
+    return loss(**{name: known[name] for name in inspect.signature(loss).parameters})
+
+
+def _count(taken, dtype):
+    """The number of steps of each trajectory, `[B]`."""
+    return tf.reduce_sum(tf.cast(taken, dtype), axis=-1)
+
+
+def _flow_at_nodes(log_flow, log_reward, taken):
+    """log F of the states and, after the stop, log R: `[B, T+1]`; 0 in the padding."""
+    is_end = tf.range(taken.shape[1] + 1) == _count(taken, tf.int32)[:, None]
+    log_reward = tf.cast(log_reward, log_flow.dtype)[:, None]
+    return tf.where(is_end, log_reward, tf.pad(log_flow, [[0, 0], [0, 1]]))

@@ -2,7 +2,8 @@
 
 Everywhere else in the package a policy is a *log-policy*: a function from states `[B, ...]` to
 log P_F `[B, n_actions]` and log P_B `[B, n_actions − 1]` in nats, −inf where an action is not
-allowed. Sampler and losses need not know whether a network or a table answers.
+allowed. Where state flows are learned too, log F `[B]` is the third of its results. Sampler and
+losses need not know whether a network or a table answers.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 from gfn_utils.environments import Environment
 
-LogPolicy = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+LogPolicy = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 
 BACKWARD_POLICIES = ("learned", "uniform")
 
@@ -51,21 +52,36 @@ def build_policy(
     return keras.Model(features, [forward, backward], name="policy")
 
 
+def build_state_flow(policy: keras.Model, seed: int = 0) -> keras.layers.Dense:
+    """A third head on the policy's last hidden layer: one number, log F(s) in nats."""
+    head = keras.layers.Dense(
+        1,
+        kernel_initializer=keras.initializers.RandomUniform(-0.1, 0.1, seed=seed * 1000 + 999),
+        dtype=policy.layers[-1].compute_dtype,
+        name="state_flow",
+    )
+    head.build([None, policy.layers[-1].kernel.shape[0]])
+    return head
+
+
 def evaluate_network(
-    env: Environment, weights: Sequence[tf.Tensor], states: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+    env: Environment, weights: Sequence[tf.Tensor], states: tf.Tensor, n_heads: int = 2
+) -> list[tf.Tensor]:
     """The unmasked logits of P_F and P_B that `build_policy`'s network gives with these weights.
 
-    The network as a pure function, which is what compiled training needs. Both heads are one
+    With `n_heads=3` the last of the weights are those of the state flow, `[B, 1]` in the result.
+
+    The network as a pure function, which is what compiled training needs. The heads are one
     product: apart they would be so narrow that they cost as much as a layer.
     """
-    *hidden, forward, backward = zip(weights[::2], weights[1::2], strict=True)
-    both_heads = [tf.concat(pair, axis=-1) for pair in zip(forward, backward, strict=True)]
-    (kernel, bias), *further = [*hidden, both_heads]
+    layers = list(zip(weights[::2], weights[1::2], strict=True))
+    hidden, heads = layers[:-n_heads], layers[-n_heads:]
+    all_heads = [tf.concat(parts, axis=-1) for parts in zip(*heads, strict=True)]
+    (kernel, bias), *further = [*hidden, all_heads]
     values = _encoded_product(env, states, tf.convert_to_tensor(kernel)) + bias
     for kernel, bias in further:
         values = tf.nn.relu(values) @ kernel + bias
-    return tf.split(values, [env.n_actions, env.n_actions - 1], axis=-1)
+    return tf.split(values, [bias.shape[0] for _, bias in heads], axis=-1)
 
 
 def _encoded_product(env, states, kernel):
@@ -91,21 +107,29 @@ def masked_log_softmax(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 def network_log_policy(
-    env: Environment, weights: Sequence[tf.Tensor], backward_policy: str = "learned"
+    env: Environment,
+    weights: Sequence[tf.Tensor],
+    backward_policy: str = "learned",
+    log_z: tf.Tensor | None = None,
 ) -> LogPolicy:
     """The log-policy of the network with the given weights, in the order of `keras.Model.weights`.
 
-    With `backward_policy="uniform"` P_B is 1 / (number of parents) and its head goes unused.
+    With `backward_policy="uniform"` P_B is 1 / (number of parents) and its head goes unused. With
+    `log_z` the weights of a state-flow head come last, and log F is given too: log Z at the
+    origin, elsewhere what the head says.
     """
 
     def log_policy(states):
-        forward_logits, backward_logits = evaluate_network(env, weights, states)
+        n_heads = 2 if log_z is None else 3
+        forward, backward, *flow = evaluate_network(env, weights, states, n_heads)
         if backward_policy == "uniform":
-            backward_logits = tf.zeros_like(backward_logits)
-        return (
-            masked_log_softmax(forward_logits, env.forward_mask(states)),
-            masked_log_softmax(backward_logits, env.backward_mask(states)),
-        )
+            backward = tf.zeros_like(backward)
+        log_pf = masked_log_softmax(forward, env.forward_mask(states))
+        log_pb = masked_log_softmax(backward, env.backward_mask(states))
+        if log_z is None:
+            return log_pf, log_pb
+        at_origin = ~tf.reduce_any(env.backward_mask(states), axis=-1)
+        return log_pf, log_pb, tf.where(at_origin, log_z, flow[0][:, 0])
 
     return log_policy
 
@@ -118,11 +142,13 @@ class PolicyTable(NamedTuple):
     """log P_F in the order of `env.states()`, `[n_states, n_actions]`, in nats."""
     log_pb: tf.Tensor
     """log P_B likewise, `[n_states, n_actions − 1]`."""
+    log_flow: tf.Tensor | None = None
+    """log F likewise, `[n_states]`, where it is known."""
 
-    def log_policy(self, states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def log_policy(self, states: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """The rows of the given states: this table as a log-policy."""
         rows = self.env.index(states)
-        return tf.gather(self.log_pf, rows), tf.gather(self.log_pb, rows)
+        return tuple(tf.gather(table, rows) for table in self[1:] if table is not None)
 
 
 def tabulate(env: Environment, log_policy: LogPolicy) -> PolicyTable:

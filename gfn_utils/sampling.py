@@ -1,5 +1,6 @@
 """Trajectories: drawn forward from the origin or backward from an object, and scored."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -34,31 +35,36 @@ def sample_forward(
 
     `seed` is an integer tensor `[2]`: the same seed gives the same trajectories.
     """
-    return sample_forward_scored(env, log_policy, batch_size, seed, gamma)[0]
+    return sample_forward_scored(env, log_policy, batch_size, seed, gamma, ())[0]
 
 
 def sample_forward_scored(
-    env: Environment, log_policy: LogPolicy, batch_size, seed: tf.Tensor, gamma=0.0
-) -> tuple[Trajectories, tf.Tensor, tf.Tensor]:
-    """`sample_forward`, and what `log_probabilities` would say of the trajectories.
+    env: Environment,
+    log_policy: LogPolicy,
+    batch_size,
+    seed: tf.Tensor,
+    gamma=0.0,
+    wanted: Collection[str] = ("log_pf", "log_pb"),
+) -> tuple[Trajectories, dict[str, tf.Tensor]]:
+    """`sample_forward`, and what `score` would say of the trajectories.
 
-    The sampler asks the policy in every state it visits, so log P_F and log P_B `[B, T]` of its
-    steps cost no further evaluation.
+    The sampler asks the policy in every state it visits, so the scores of its steps cost no
+    further evaluation.
     """
     length = env.max_trajectory_length
     dtype = log_policy(env.initial_states(1))[0].dtype
 
-    def step(t, states, running, came_by, visited, actions, log_pfs, log_pbs):
-        log_pf, log_pb = log_policy(states)
+    def step(t, states, running, came_by, visited, actions, scores):
+        log_pf = log_policy(states)[0]
         log_behaviour = mix_with_uniform(log_pf, env.forward_mask(states), gamma)
         action = tf.where(running, _draw(log_behaviour, _seed_of_step(seed, t, length)), PADDING)
         visited = visited.write(t, _where_rows(running, states, PADDING))
         actions = actions.write(t, action)
-        log_pfs = log_pfs.write(t, entry_of_action(log_pf, action))
-        log_pbs = log_pbs.write(t, entry_of_action(log_pb, came_by))
+        score = score_steps(env, log_policy, states, action, came_by, wanted)
+        scores = {name: scores[name].write(t, score[name]) for name in scores}
         running &= action != env.stop_action
         came_by = tf.where(running, action, PADDING)
-        return t + 1, env.step(states, action), running, came_by, visited, actions, log_pfs, log_pbs
+        return t + 1, env.step(states, action), running, came_by, visited, actions, scores
 
     loop = tf.while_loop(
         lambda t, states, running, *_: (t < length) & tf.reduce_any(running),
@@ -70,14 +76,14 @@ def sample_forward_scored(
             tf.fill([batch_size], PADDING),
             _filled_array(length + 1, tf.fill([batch_size, *env.state_shape], PADDING)),
             _filled_array(length, tf.fill([batch_size], PADDING)),
-            _filled_array(length, tf.zeros([batch_size], dtype)),
-            _filled_array(length, tf.zeros([batch_size], dtype)),
+            {name: _filled_array(length, tf.zeros([batch_size], dtype)) for name in wanted},
         ),
     )
     terminal = loop[1]
-    visited, actions, log_pf, log_pb = (_batch_first(array.stack()) for array in loop[4:])
+    visited, actions = (_batch_first(array.stack()) for array in loop[4:6])
     trajectories = Trajectories(visited, actions, terminal, env.log_reward(terminal))
-    return trajectories, log_pf, _one_step_earlier(log_pb)
+    scores = {name: _batch_first(array.stack()) for name, array in loop[6].items()}
+    return trajectories, _at_departure(scores)
 
 
 def sample_backward(
@@ -91,7 +97,7 @@ def sample_backward(
     length, batch_size = env.max_trajectory_length, tf.shape(terminal)[0]
 
     def back_step(t, states, visited, actions):
-        _, log_pb = log_policy(states)
+        log_pb = log_policy(states)[1]
         at_origin = ~tf.reduce_any(env.backward_mask(states), axis=-1)
         action = tf.where(at_origin, PADDING, _draw(log_pb, _seed_of_step(seed, t, length)))
         states = env.back_step(states, action)
@@ -115,19 +121,71 @@ def log_probabilities(
     Entry t of the second is the log-probability of going back from state t+1 to state t: 0 for
     the stop, which is certain. Both are 0 in the padding.
     """
+    scores = score(env, log_policy, trajectories, ("log_pf", "log_pb"))
+    return scores["log_pf"], scores["log_pb"]
+
+
+def score(
+    env: Environment, log_policy: LogPolicy, trajectories: Trajectories, wanted: Collection[str]
+) -> dict[str, tf.Tensor]:
+    """What a policy says of every step of the trajectories, each `[B, T]` in nats.
+
+    `wanted` are names out of `log_pf`, `log_pb`, `log_flow` and `log_inflow`, as
+    `gfn_utils.losses` explains them. All are 0 in the padding.
+    """
     actions = trajectories.actions
-    batch_size, length = tf.shape(actions)[0], actions.shape[1]
+    taken = actions != PADDING
+    came_by = tf.pad(actions[:, :-1], [[0, 0], [1, 0]], constant_values=PADDING)
 
     # Where there is padding any state will do: what the policy says of it is not used.
-    states = tf.reshape(trajectories.states[:, :length], [-1, *env.state_shape])
-    taken = tf.reshape(actions != PADDING, [-1])
-    states = _where_rows(taken, states, env.initial_states(1))
-    log_pf, log_pb = log_policy(states)
-    log_pf = tf.reshape(log_pf, [batch_size, length, env.n_actions])
-    log_pb = tf.reshape(log_pb, [batch_size, length, env.n_actions - 1])
+    states = tf.reshape(trajectories.states[:, : actions.shape[1]], [-1, *env.state_shape])
+    states = _where_rows(tf.reshape(taken, [-1]), states, env.initial_states(1))
+    flat = (tf.reshape(each, [-1]) for each in (actions, tf.where(taken, came_by, PADDING)))
+    scores = score_steps(env, log_policy, states, *flat, wanted)
+    return _at_departure({name: tf.reshape(scores[name], tf.shape(actions)) for name in scores})
 
-    moves = tf.where(actions == env.stop_action, PADDING, actions)
-    return entry_of_action(log_pf, actions), entry_of_action(_one_step_earlier(log_pb), moves)
+
+def score_steps(
+    env: Environment,
+    log_policy: LogPolicy,
+    states: tf.Tensor,
+    actions: tf.Tensor,
+    came_by: tf.Tensor,
+    wanted: Collection[str],
+) -> dict[str, tf.Tensor]:
+    """What a policy says of single steps, each `[N]`: the scores of their `actions` in `states`.
+
+    Unlike `score`, this gives as `log_pb` that of the action by which each state was reached.
+    """
+    log_pf, log_pb, *log_flow = log_policy(states)
+    scores = {
+        "log_pf": entry_of_action(log_pf, actions),
+        "log_pb": entry_of_action(log_pb, came_by),
+    }
+    taken = actions != PADDING
+    if "log_flow" in wanted:
+        scores["log_flow"] = tf.where(taken, log_flow[0], 0)
+    if "log_inflow" in wanted:
+        scores["log_inflow"] = tf.where(taken, log_inflow(env, log_policy, states), 0)
+    return {name: scores[name] for name in wanted}
+
+
+def log_inflow(env: Environment, log_policy: LogPolicy, states: tf.Tensor) -> tf.Tensor:
+    """log Σ F(s)·P_F(s'|s) over the parents s of each state s' `[N, ...]`, `[N]`; 0 at the origin.
+
+    Needs a log-policy that knows log F, and asks it about every parent.
+    """
+    allowed = env.backward_mask(states)
+    n_moves = env.n_actions - 1
+    action = tf.where(
+        tf.reshape(allowed, [-1]), tf.tile(tf.range(n_moves), tf.shape(states)[:1]), PADDING
+    )
+    parents = env.back_step(tf.repeat(states, n_moves, axis=0), action)
+    log_pf, _, log_flow = log_policy(parents)
+    log_edge_flow = tf.reshape(log_flow + entry_of_action(log_pf, action), [-1, n_moves])
+    lowest = tf.constant(-1e30, log_pf.dtype)
+    total = tf.reduce_logsumexp(tf.where(allowed, log_edge_flow, lowest), axis=1)
+    return tf.where(tf.reduce_any(allowed, axis=1), total, 0)
 
 
 def objects_seen(env: Environment, trajectories: Trajectories, within: int = 2) -> np.ndarray:
@@ -188,9 +246,12 @@ def _seed_of_step(seed, t, length):
     return tf.stack([seed[0], seed[1] * length + tf.cast(t, tf.int64)])
 
 
-def _one_step_earlier(array):
-    """Move the entries of time t+1, `[B, T, ...]`, to time t; nothing comes after the last stop."""
-    return tf.concat([array[:, 1:], tf.zeros_like(array[:, :1])], axis=1)
+def _at_departure(scores):
+    """Move log P_B from the state that an action led to, `[B, T]`, to the one it left."""
+    if "log_pb" not in scores:
+        return scores
+    log_pb = tf.pad(scores["log_pb"][:, 1:], [[0, 0], [0, 1]])
+    return {**scores, "log_pb": log_pb}
 
 
 def _filled_array(size, element):

@@ -16,10 +16,10 @@ from gfn_utils.environments import Environment
 from gfn_utils.policy import network_log_policy, tabulate
 from gfn_utils.sampling import (
     PADDING,
-    entry_of_action,
-    log_probabilities,
     sample_backward,
     sample_forward_scored,
+    score,
+    score_steps,
 )
 
 BLOCK_SIZES = (512, 128)
@@ -34,10 +34,12 @@ class Kind(NamedTuple):
     hidden: tuple[int, ...]
     dtype: str
     backward_policy: str
+    state_flow: bool = False
 
 
 class TrainingState(NamedTuple):
-    """All that training changes. Each tuple holds the policy's weights and, last, log Z."""
+    """All that training changes. Each tuple holds the policy's weights, then those of the state
+    flow if there is one, and last log Z."""
 
     weights: tuple[tf.Tensor, ...]
     first_moments: tuple[tf.Tensor, ...]
@@ -73,50 +75,66 @@ def log_policy_of_weights(kind: Kind):
     """A function from the weights of an agent of this kind (log Z last) to its log-policy."""
 
     def log_policy_of(weights):
-        return network_log_policy(kind.env, weights[:-1], kind.backward_policy)
+        *network, log_z = weights
+        return network_log_policy(
+            kind.env, network, kind.backward_policy, log_z if kind.state_flow else None
+        )
 
     return log_policy_of
 
 
 @functools.lru_cache(maxsize=64)
-def compile_chunk(kind: Kind, batch_size: int, offline: bool):
-    """The compiled function that makes a chunk of trajectory-balance updates.
+def compile_chunk(kind: Kind, batch_size: int, offline: bool, objective: str):
+    """The compiled function that makes a chunk of updates by an objective of `gfn_utils.losses`.
 
     It takes a TrainingState, `rates` `[U, 2]` (the learning rate of policy and of log Z in each
-    update), `n_updates` ≤ U, Adam's β₁ and β₂ `[2]`, γ, the agent's seed and, offline, Batches;
-    returns a ChunkResult of which the first `n_updates` entries count. U is fixed by the shape of
-    `rates`: another U compiles again, another `n_updates`, β, γ or seed does not.
+    update), `n_updates` ≤ U, Adam's β₁ and β₂ `[2]`, γ, the λ of sub-trajectory balance, the
+    agent's seed and, offline, Batches; returns a ChunkResult of which the first `n_updates` entries
+    count. U is fixed by the shape of `rates`: another U compiles again, another `n_updates`, β, γ,
+    λ or seed does not.
     """
     env, log_policy_of = kind.env, log_policy_of_weights(kind)
+    wanted = losses.scores_for(objective)
 
-    def gradient_of_batch(weights, seed, gamma, batch):
+    def gradient_of_batch(weights, seed, gamma, sub_trajectory_lambda, batch):
         def draw(log_policy):
             if not offline:
-                return sample_forward_scored(env, log_policy, batch_size, seed, gamma)
+                return sample_forward_scored(env, log_policy, batch_size, seed, gamma, wanted)
             trajectories = sample_backward(env, log_policy, batch.terminal, seed)
-            return trajectories, *log_probabilities(env, log_policy, trajectories)
+            return trajectories, score(env, log_policy, trajectories, wanted)
 
-        def mean_loss(trajectories, log_pf, log_pb, log_z):
-            loss = losses.trajectory_balance(log_pf, log_pb, trajectories.log_reward, log_z)
+        def mean_loss(trajectories, scores, log_z):
+            loss = losses.evaluate(
+                objective,
+                **scores,
+                taken=trajectories.actions != PADDING,
+                log_reward=trajectories.log_reward,
+                log_z=log_z,
+                sub_trajectory_lambda=sub_trajectory_lambda,
+            )
             if not offline:
                 return tf.reduce_mean(loss)
             return tf.reduce_sum(loss * batch.weight) / tf.reduce_sum(batch.weight)
 
         evaluate = tabulated_gradient if fits_in_a_table(env, batch_size) else blockwise_gradient
-        return evaluate(env, log_policy_of, weights, draw, mean_loss)
+        return evaluate(env, log_policy_of, weights, draw, mean_loss, wanted)
 
-    def update(state, rates, betas, seed, gamma, batch):
-        loss, gradients = gradient_of_batch(state.weights, seed, gamma, batch)
+    def update(state, rates, betas, seed, gamma, sub_trajectory_lambda, batch):
+        loss, gradients = gradient_of_batch(
+            state.weights, seed, gamma, sub_trajectory_lambda, batch
+        )
         rate_of_weight = [rates[0]] * (len(state.weights) - 1) + [rates[1]]
         return adam_step(state, gradients, rate_of_weight, betas[0], betas[1]), loss
 
-    def chunk(state, rates, n_updates, betas, gamma, seed, batches=None):
+    def chunk(state, rates, n_updates, betas, gamma, sub_trajectory_lambda, seed, batches=None):
         capacity = rates.shape[0]
 
         def body(i, state, loss, log_z):
             batch = None if batches is None else tf.nest.map_structure(lambda a: a[i], batches)
             update_seed = tf.stack([seed, state.iteration])
-            state, batch_loss = update(state, rates[i], betas, update_seed, gamma, batch)
+            state, batch_loss = update(
+                state, rates[i], betas, update_seed, gamma, sub_trajectory_lambda, batch
+            )
             return i + 1, state, loss.write(i, batch_loss), log_z.write(i, state.weights[-1])
 
         arrays = [tf.TensorArray(kind.dtype, capacity, element_shape=[]) for _ in range(2)]
@@ -137,40 +155,42 @@ def fits_in_a_table(env: Environment, batch_size: int) -> bool:
     return env.n_states is not None and env.n_states <= batch_size * env.max_trajectory_length
 
 
-def tabulated_gradient(env, log_policy_of, weights, draw, mean_loss):
+def tabulated_gradient(env, log_policy_of, weights, draw, mean_loss, wanted):
     """The loss of a batch and its gradient, with one evaluation of the network on all states.
 
-    `log_policy_of(weights)` is a log-policy; `draw(log_policy)` gives trajectories and their
-    log P_F and log P_B; `mean_loss` of these and log Z is the scalar to differentiate.
+    `log_policy_of(weights)` is a log-policy; `draw(log_policy)` gives trajectories and the
+    `wanted` scores of their steps; `mean_loss` of these and log Z is the scalar to differentiate.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(weights)
         table = tabulate(env, log_policy_of(weights))
         with tape.stop_recording():
-            trajectories, *_ = draw(table.log_policy)
-        log_pf, log_pb = log_probabilities(env, table.log_policy, trajectories)
-        loss = mean_loss(trajectories, log_pf, log_pb, weights[-1])
+            trajectories, _ = draw(table.log_policy)
+        scores = score(env, table.log_policy, trajectories, wanted)
+        loss = mean_loss(trajectories, scores, weights[-1])
     return loss, tape.gradient(loss, weights, unconnected_gradients="zero")
 
 
-def blockwise_gradient(env, log_policy_of, weights, draw, mean_loss, block_sizes=BLOCK_SIZES):
+def blockwise_gradient(
+    env, log_policy_of, weights, draw, mean_loss, wanted, block_sizes=BLOCK_SIZES
+):
     """The same as `tabulated_gradient`, with the network run on visited states alone.
 
-    Most of a padded batch is padding. The log-probabilities are known when the trajectories are
+    Most of a padded batch is padding. The scores of the steps are known when the trajectories are
     drawn, so the loss and its slope along each of them are too. What is left of the chain rule
     is a weighted sum over the steps taken: they are packed together, whatever trajectory they
     are from, and differentiated in as many blocks as they fill.
     """
-    trajectories, log_pf, log_pb = draw(log_policy_of(weights))
+    trajectories, scores = draw(log_policy_of(weights))
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        scores = (log_pf, log_pb, weights[-1])
-        tape.watch(scores)
-        loss = mean_loss(trajectories, *scores)
-    slope_pf, slope_pb, slope_log_z = tape.gradient(loss, scores)
+        tape.watch((scores, weights[-1]))
+        loss = mean_loss(trajectories, scores, weights[-1])
+    slopes, slope_log_z = tape.gradient(loss, (scores, weights[-1]), unconnected_gradients="zero")
 
     actions = trajectories.actions
     came_by = tf.pad(actions[:, :-1], [[0, 0], [1, 0]], constant_values=PADDING)
-    slope_of_arrival = tf.pad(slope_pb[:, :-1], [[0, 0], [1, 0]])
+    if "log_pb" in slopes:  # that of the arrival in a state, as `score_steps` gives it
+        slopes = {**slopes, "log_pb": tf.pad(slopes["log_pb"][:, :-1], [[0, 0], [1, 0]])}
     ends = tf.cumsum(tf.reduce_sum(tf.cast(actions != PADDING, tf.int32), axis=1))
     starts = tf.pad(ends[:-1], [[1, 0]])
 
@@ -186,9 +206,9 @@ def blockwise_gradient(env, log_policy_of, weights, draw, mean_loss, block_sizes
 
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
-            log_pf, log_pb = log_policy_of(weights)(of_step(trajectories.states))
-            contribution = of_step(slope_pf) * entry_of_action(log_pf, of_step(actions))
-            contribution += of_step(slope_of_arrival) * entry_of_action(log_pb, of_step(came_by))
+            steps = of_step(trajectories.states), of_step(actions), of_step(came_by)
+            scores_of_steps = score_steps(env, log_policy_of(weights), *steps, wanted)
+            contribution = sum(of_step(slopes[name]) * scores_of_steps[name] for name in wanted)
             total = tf.reduce_sum(tf.where(used, contribution, 0.0))
         block = tape.gradient(total, weights, unconnected_gradients="zero")
         return start + block_size, [sum(pair) for pair in zip(gradients, block, strict=True)]
@@ -201,7 +221,7 @@ def blockwise_gradient(env, log_policy_of, weights, draw, mean_loss, block_sizes
             lambda start, sums, size=block_size: add_block(start, size, sums),
             (start, gradients),
         )
-    return loss, [*gradients[:-1], slope_log_z]
+    return loss, [*gradients[:-1], gradients[-1] + slope_log_z]
 
 
 def adam_step(

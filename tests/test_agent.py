@@ -177,7 +177,7 @@ def test_reset_and_agents_of_the_same_kind_compile_nothing(offline):
     agent = small_agent()
     agent.train(**job)
     agent.sample(3)
-    program = training.compile_chunk(agent.kind, 6, offline)
+    program = training.compile_chunk(agent.kind, 6, offline, "trajectory_balance")
     sampler = gfn_utils.agent._samplers(agent.kind)[0]
     before = program.experimental_get_tracing_count(), sampler.experimental_get_tracing_count()
     assert min(before) >= 1
@@ -191,7 +191,7 @@ def test_reset_and_agents_of_the_same_kind_compile_nothing(offline):
         each.sample(5)
     after = program.experimental_get_tracing_count(), sampler.experimental_get_tracing_count()
     assert after == before
-    assert training.compile_chunk(other.kind, 6, offline) is program
+    assert training.compile_chunk(other.kind, 6, offline, "trajectory_balance") is program
 
 
 @BOTH_WAYS
@@ -234,12 +234,13 @@ def test_all_settings_come_back(tmp_path):
         "log_z_learning_rate": 0.7,
         "dtype": "float32",
         "backward_policy": "uniform",
+        "state_flow": True,
     }
     env = HyperGrid(1, 9, r0=0.1, r1=0.25, r2=3.0)
     GFNAgent(env, **settings).save(tmp_path / "agent.npz")
     loaded = GFNAgent.load(tmp_path / "agent.npz")
     assert loaded.env == env
-    assert loaded.kind == (env, (5, 3), "float32", "uniform")
+    assert loaded.kind == (env, (5, 3), "float32", "uniform", True)
     for name in ("gamma", "seed", "learning_rate", "log_z_learning_rate"):
         assert getattr(loaded, name) == settings[name]
     assert [layer.units for layer in loaded.policy.layers[1:]] == [5, 3, 2, 1]

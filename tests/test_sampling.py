@@ -295,13 +295,13 @@ def test_compiled_log_probabilities_equal_eager_ones(agent):
 
 def test_the_sampler_scores_its_trajectories_as_log_probabilities_does(agent):
     for gamma in (0.0, 0.5):
-        trajectories, log_pf, log_pb = sampling.sample_forward_scored(
+        trajectories, scores = sampling.sample_forward_scored(
             agent.env, agent.log_policy, 100, tf.constant([1, 2]), gamma
         )
         expected = sampling.log_probabilities(agent.env, agent.log_policy, trajectories)
         assert (trajectories.actions.numpy() == -1).any()
-        np.testing.assert_allclose(log_pf, expected[0], rtol=1e-12, atol=1e-13)
-        np.testing.assert_allclose(log_pb, expected[1], rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(scores["log_pf"], expected[0], rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(scores["log_pb"], expected[1], rtol=1e-12, atol=1e-13)
 
 
 def test_the_seed_decides_the_sample(agent, log_policy):

@@ -72,8 +72,12 @@ def log_policy_of(agent):
     return log_policy
 
 
-def uneven_loss(trajectories, log_pf, log_pb, log_z):
+WANTED = ("log_pf", "log_pb")
+
+
+def uneven_loss(trajectories, scores, log_z):
     """A loss to which no two steps of a trajectory matter alike."""
+    log_pf, log_pb = (scores[name] for name in WANTED)
     steps = tf.range(1, log_pf.shape[1] + 1, dtype=log_pf.dtype)
     return tf.reduce_mean(
         losses.trajectory_balance(
@@ -86,8 +90,8 @@ def gradient_directly(log_policy, env, weights, trajectories, mean_loss):
     """Loss and gradient with the network run on every step of the trajectories."""
     with tf.GradientTape() as tape:
         tape.watch(weights)
-        scores = sampling.log_probabilities(env, log_policy(weights), trajectories)
-        loss = mean_loss(trajectories, *scores, weights[-1])
+        scores = sampling.score(env, log_policy(weights), trajectories, WANTED)
+        loss = mean_loss(trajectories, scores, weights[-1])
     return loss, tape.gradient(loss, weights, unconnected_gradients="zero")
 
 
@@ -103,9 +107,9 @@ def test_the_ways_to_the_gradient_agree(randomise, backward_policy, direction, b
         sampled = agent.sample_backward([[3, 3], [0, 0], [1, 2], [3, 0]])
 
     def draw(log_policy):
-        return sampled, *sampling.log_probabilities(GRID, log_policy, sampled)
+        return sampled, sampling.score(GRID, log_policy, sampled, WANTED)
 
-    arguments = GRID, log_policy, weights, draw, uneven_loss
+    arguments = GRID, log_policy, weights, draw, uneven_loss, WANTED
     if block_sizes == "table":
         loss, gradient = training.tabulated_gradient(*arguments)
     else:
@@ -135,9 +139,10 @@ def test_compiled_updates_equal_those_made_by_hand(randomise, offline, batch_siz
     weight[1, -1] = 0
     state = training.initial_state(weights_of(agent))._replace(iteration=tf.constant(9, tf.int64))
     batches = (Batches(terminal, tf.constant(weight)),) if offline else ()
-    chunk = training.compile_chunk(agent.kind, batch_size, offline)
+    chunk = training.compile_chunk(agent.kind, batch_size, offline, "trajectory_balance")
     betas = tf.constant([0.6, 0.9], tf.float64)
-    result = chunk(state, rates, tf.constant(n_updates), betas, gamma, seed, *batches)
+    unused = tf.constant(0.9, tf.float64)
+    result = chunk(state, rates, tf.constant(n_updates), betas, gamma, unused, seed, *batches)
 
     for i in range(n_updates):
         seed_of_update = tf.stack([seed, 9 + i])
@@ -150,8 +155,10 @@ def test_compiled_updates_equal_those_made_by_hand(randomise, offline, batch_siz
                 env, log_policy(state.weights), batch_size, seed_of_update, gamma
             )
 
-        def weighted_mean(trajectories, log_pf, log_pb, log_z, counts=weight[i]):
-            loss = losses.trajectory_balance(log_pf, log_pb, trajectories.log_reward, log_z)
+        def weighted_mean(trajectories, scores, log_z, counts=weight[i]):
+            loss = losses.trajectory_balance(
+                **scores, log_reward=trajectories.log_reward, log_z=log_z
+            )
             return tf.reduce_sum(loss * (counts if offline else 1)) / (
                 counts.sum() if offline else batch_size
             )
@@ -172,13 +179,13 @@ def test_train_calls_the_compiled_chunk_with_the_settings_of_the_agent(recorded)
     rates = {"learning_rate": 0.02, "log_z_learning_rate": 0.3}
     agent = small_agent(seed=5, gamma=0.25, adam_betas=(0.8, 0.9), **rates)
     agent.train(**ON_POLICY, decay="linear", resume_from=0)
-    ((state, rates, n_updates, betas, gamma, _seed), _), *_, last = recorded
+    ((state, rates, n_updates, betas, gamma, _lambda, _seed), _), *_, last = recorded
     np.testing.assert_allclose(betas, [0.8, 0.9], rtol=1e-15)
     np.testing.assert_allclose(rates[:, 0], 0.02 * (1 - np.arange(CHUNK) / 24), rtol=1e-14)
     np.testing.assert_allclose(rates[:, 1], 0.3 * (1 - np.arange(CHUNK) / 24), rtol=1e-14)
     assert (int(n_updates), float(gamma), int(state.iteration)) == (CHUNK, 0.25, 0)
     assert int(last[0][2]) == 24 - 3 * CHUNK
-    assert len({int(arguments[5]) for arguments, _ in recorded}) == 1
+    assert len({int(arguments[6]) for arguments, _ in recorded}) == 1
 
 
 def test_no_agent_samples_with_the_random_numbers_that_train_another(recorded):
@@ -186,7 +193,7 @@ def test_no_agent_samples_with_the_random_numbers_that_train_another(recorded):
     of_samples = {int(agent._next_sampling_seed()[0]) for agent in agents}
     for agent in agents:
         agent.train(**{**ON_POLICY, "iterations": 7})
-    of_training = {int(arguments[5]) for arguments, _ in recorded}
+    of_training = {int(arguments[6]) for arguments, _ in recorded}
     assert len(of_samples) == len(of_training) == 4
     assert not of_samples & of_training
 
@@ -236,7 +243,7 @@ def test_the_padding_of_the_last_batch_has_no_influence(recorded):
     others = rng.integers(0, 4, batches.terminal.shape)
     others = np.where(padded[..., None], others, batches.terminal.numpy()).astype(np.int32)
     assert (others != batches.terminal.numpy()).any()
-    chunk = training.compile_chunk(agent.kind, 6, True)
+    chunk = training.compile_chunk(agent.kind, 6, True, "trajectory_balance")
     again = chunk(*arguments[:-1], Batches(tf.constant(others), batches.weight))
     for found, expected in zip(tf.nest.flatten(again), tf.nest.flatten(result), strict=True):
         np.testing.assert_array_equal(found, expected)
