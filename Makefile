@@ -17,7 +17,7 @@ lab: $(READY) ## set up and open the course in JupyterLab
 
 test: $(READY) ## set up, then run every test and every notebook
 	$(BIN)/python -m pytest -n 2 --dist loadscope \
-		--nbval --nbval-current-env --nbval-cell-timeout=120 tests notebooks
+		--nbval --nbval-current-env --nbval-cell-timeout=300 tests notebooks
 
 execute: $(READY) ## run every notebook and save it in canonical form
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)

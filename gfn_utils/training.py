@@ -6,6 +6,7 @@ kind share one compiled program, and an interrupt between chunks leaves nothing 
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -214,8 +215,11 @@ def blockwise_gradient(
         return start + block_size, [sum(pair) for pair in zip(gradients, block, strict=True)]
 
     start, gradients = 0, [tf.zeros_like(weight) for weight in weights]
-    for block_size in block_sizes:
-        least = block_size if block_size != block_sizes[-1] else 1
+    most = actions.shape.num_elements() or math.inf
+    *large, smallest = block_sizes
+    # A block that no batch could fill would be compiled in vain.
+    for block_size in [*(size for size in large if size <= most), smallest]:
+        least = block_size if block_size != smallest else 1
         start, gradients = tf.while_loop(
             lambda start, _, least=least: start + least <= ends[-1],
             lambda start, sums, size=block_size: add_block(start, size, sums),

@@ -46,6 +46,12 @@ WRONG_ANSWERS = {
         "def best_event(p, q):\n    return np.abs(p - q).sum()",
         "def samples_needed(floor, n, wanted):\n    return n * floor / wanted",
     ],
+    "07_objectives": [
+        "def edge_imbalance(log_flow, log_pf, log_flow_after, log_pb):\n"
+        "    return log_flow + log_pf - log_flow_after + log_pb",
+        "def share_of_edges(n, weight):\n"
+        "    return weight / sum(weight**k for k in range(1, n + 1))",
+    ],
     "09_biological_sequences": [
         "def entropy_of(p):\n    return -np.sum(np.log(p[p > 0]))",
         "def my_log_reward(letters):\n"
