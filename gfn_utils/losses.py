@@ -55,8 +55,10 @@ def trajectory_balance(
 
         L(τ) = (log Z + Σₜ log P_F(sₜ₊₁|sₜ) − log R(x) − Σₜ log P_B(sₜ|sₜ₊₁))²
 
-    It is zero on all trajectories if and only if log Z is exact and P_F is the answer key of P_B
-    (`evaluation.answer_key`); then the policy samples in proportion to the reward.
+    Takes log P_F and log P_B of every step `[B, T]` (0 in the padding), log R `[B]` and log Z
+    `[]`; returns the loss of each trajectory `[B]` in nats². It is zero on all trajectories if
+    and only if log Z is exact and P_F is the answer key of P_B (`evaluation.answer_key`); then the
+    policy samples in proportion to the reward.
     """
     log_reward = tf.cast(log_reward, log_pf.dtype)
     imbalance = log_z + tf.reduce_sum(log_pf, -1) - log_reward - tf.reduce_sum(log_pb, -1)
