@@ -55,12 +55,12 @@ def sample_forward_scored(
     dtype = log_policy(env.initial_states(1))[0].dtype
 
     def step(t, states, running, came_by, visited, actions, scores):
-        log_pf = log_policy(states)[0]
-        log_behaviour = mix_with_uniform(log_pf, env.forward_mask(states), gamma)
+        said = log_policy(states)
+        log_behaviour = mix_with_uniform(said[0], env.forward_mask(states), gamma)
         action = tf.where(running, _draw(log_behaviour, _seed_of_step(seed, t, length)), PADDING)
         visited = visited.write(t, _where_rows(running, states, PADDING))
         actions = actions.write(t, action)
-        score = score_steps(env, log_policy, states, action, came_by, wanted)
+        score = score_steps(env, log_policy, said, states, action, came_by, wanted)
         scores = {name: scores[name].write(t, score[name]) for name in scores}
         running &= action != env.stop_action
         came_by = tf.where(running, action, PADDING)
@@ -141,13 +141,14 @@ def score(
     states = tf.reshape(trajectories.states[:, : actions.shape[1]], [-1, *env.state_shape])
     states = _where_rows(tf.reshape(taken, [-1]), states, env.initial_states(1))
     flat = (tf.reshape(each, [-1]) for each in (actions, tf.where(taken, came_by, PADDING)))
-    scores = score_steps(env, log_policy, states, *flat, wanted)
+    scores = score_steps(env, log_policy, log_policy(states), states, *flat, wanted)
     return _at_departure({name: tf.reshape(scores[name], tf.shape(actions)) for name in scores})
 
 
 def score_steps(
     env: Environment,
     log_policy: LogPolicy,
+    said: tuple[tf.Tensor, ...],
     states: tf.Tensor,
     actions: tf.Tensor,
     came_by: tf.Tensor,
@@ -155,9 +156,10 @@ def score_steps(
 ) -> dict[str, tf.Tensor]:
     """What a policy says of single steps, each `[N]`: the scores of their `actions` in `states`.
 
-    Unlike `score`, this gives as `log_pb` that of the action by which each state was reached.
+    `said` is what the log-policy says of the states, since who asks has asked it already. Unlike
+    `score`, this gives as `log_pb` that of the action by which each state was reached.
     """
-    log_pf, log_pb, *log_flow = log_policy(states)
+    log_pf, log_pb, *log_flow = said
     scores = {
         "log_pf": entry_of_action(log_pf, actions),
         "log_pb": entry_of_action(log_pb, came_by),

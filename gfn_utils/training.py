@@ -207,8 +207,10 @@ def blockwise_gradient(
 
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
-            steps = of_step(trajectories.states), of_step(actions), of_step(came_by)
-            scores_of_steps = score_steps(env, log_policy_of(weights), *steps, wanted)
+            log_policy = log_policy_of(weights)
+            states, *moves = (of_step(each) for each in (trajectories.states, actions, came_by))
+            said = log_policy(states)
+            scores_of_steps = score_steps(env, log_policy, said, states, *moves, wanted)
             contribution = sum(of_step(slopes[name]) * scores_of_steps[name] for name in wanted)
             total = tf.reduce_sum(tf.where(used, contribution, 0.0))
         block = tape.gradient(total, weights, unconnected_gradients="zero")
