@@ -226,12 +226,12 @@ def entry_of_action(table, actions):
 
 def _draw(log_probabilities, seed):
     """One action a row from unnormalised log-probabilities `[B, n]`, by the Gumbel-max trick."""
-    uniform = _uniform(tf.shape(log_probabilities), seed, log_probabilities.dtype)
+    uniform = stateless_uniform(tf.shape(log_probabilities), seed, log_probabilities.dtype)
     gumbel = -tf.math.log(-tf.math.log(uniform))
     return tf.argmax(log_probabilities + gumbel, axis=-1, output_type=tf.int32)
 
 
-def _uniform(shape, seed, dtype):
+def stateless_uniform(shape, seed, dtype):
     """Uniform numbers in the open interval (0, 1).
 
     Made from random integers, since XLA and eager TensorFlow draw the same integers for a seed

@@ -52,6 +52,10 @@ WRONG_ANSWERS = {
         "def share_of_edges(n, weight):\n"
         "    return weight / sum(weight**k for k in range(1, n + 1))",
     ],
+    "08_diverse_candidates": [
+        "def acceptance_probability(r, r_new, inside):\n    return r_new / r if inside else 0.0",
+        "def largest_violation(matrix, target):\n    return np.abs(matrix - matrix.T).max()",
+    ],
     "09_biological_sequences": [
         "def entropy_of(p):\n    return -np.sum(np.log(p[p > 0]))",
         "def my_log_reward(letters):\n"

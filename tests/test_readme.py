@@ -21,6 +21,7 @@ IMPORT_ORDER = [
     "losses",
     "evaluation",
     "training",
+    "baselines",
     "checkpoint",
     "agent",
     "plotting",

@@ -1,0 +1,295 @@
+"""What the first paper compares a GFlowNet with (arXiv 2106.04399, section 4.1): MCMC and PPO.
+
+Metropolis–Hastings walks from object to object and is right in the limit; PPO builds objects as a
+GFlowNet does, and learns to build those of the highest reward.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from gfn_utils import policy, training
+from gfn_utils.environments import Environment
+from gfn_utils.environments.base import check_states
+from gfn_utils.sampling import (
+    PADDING,
+    Trajectories,
+    stateless_uniform,
+    entry_of_action,
+    sample_forward,
+)
+from gfn_utils.validation import check_choice, check_integer, check_number
+
+
+class Chains(NamedTuple):
+    """Where K chains were after each of T steps. A rejected move is a visit too: it stays."""
+
+    states: np.ndarray
+    """int32 `[T, K, *state_shape]`."""
+    accepted: np.ndarray
+    """Whether the step was a move, bool `[T, K]`."""
+
+
+def metropolis_hastings(
+    env: Environment, n_chains: int, n_steps: int, seed: int = 0, start=None
+) -> Chains:
+    """Metropolis–Hastings on the objects of `env` (Hastings 1970, Biometrika 57, 97).
+
+    Each step draws one of the 2·(n_actions − 1) ways to do or to undo an action, all equally
+    likely. The way back is as likely as the way there, so the move from x to y is accepted with
+    probability min(1, R(y)/R(x)); one that the environment does not allow is rejected.
+
+    Args:
+        n_chains, n_steps: how many chains, and the steps of each.
+        seed: the same seed gives the same chains.
+        start: where they start, int `[n_chains, *state_shape]`; by default all at the
+            initial state, as a GFlowNet's trajectories do.
+
+    Raises ValueError if an argument is out of bounds, the states cannot be listed, or stop is not
+    allowed in one of them: it has no reward to compare.
+    """
+    n_chains = check_integer("n_chains", n_chains, minimum=1)
+    n_steps = check_integer("n_steps", n_steps, minimum=1)
+    seed = check_integer("seed", seed, minimum=0)
+    _states_that_pay(env)
+    start = check_states(env, env.initial_states(n_chains) if start is None else start, "start")
+    if len(start) != n_chains:
+        raise ValueError(f"start must hold {n_chains} states, one a chain, got {len(start)}")
+    visited, accepted = _compile_walk(env, n_steps)(start, tf.constant(seed, tf.int64))
+    return Chains(visited.numpy(), accepted.numpy())
+
+
+def transition_matrix(env: Environment) -> np.ndarray:
+    """The probabilities of one step of `metropolis_hastings` from each state (row) to each.
+
+    float64 `[n_states, n_states]` in the order of `env.states()`. Raises ValueError as there.
+    """
+    states = _states_that_pay(env)
+    log_reward, rows = env.log_reward(states).numpy(), np.arange(len(states))
+    matrix = np.zeros([len(states)] * 2)
+    n_ways = 2 * (env.n_actions - 1)
+    for way in range(n_ways):
+        neighbours, allowed = _neighbours(env, states, tf.fill([len(states)], way))
+        to = env.index(neighbours).numpy()
+        accept = np.exp(np.minimum(0, log_reward[to] - log_reward))
+        matrix[rows, to] += np.where(allowed, accept, 0) / n_ways
+    matrix[rows, rows] += 1 - matrix.sum(axis=1)
+    return matrix
+
+
+class PPOAgent(NamedTuple):
+    """What `train_ppo` returns; `gfn_utils.evaluation` takes it like a GFNAgent."""
+
+    env: Environment
+    weights: tuple[tf.Tensor, ...]
+    """Those of the policy network, of the values' head, and last the value of the origin."""
+    visited: np.ndarray
+    """How many states each update's trajectories visited, int64 `[updates]`."""
+
+    def log_policy(self, states: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """log P_F in nats, as `gfn_utils.policy` has it, an unused log P_B, and the values."""
+        *network, value = self.weights
+        return policy.network_log_policy(self.env, network, log_z=value)(states)
+
+
+def train_ppo(
+    env: Environment,
+    iterations: int,
+    batch_size: int = 16,
+    hidden: tuple[int, ...] = (256, 256),
+    seed: int = 0,
+    learning_rate: float = 3e-4,
+    entropy_weight: float = 0.3,
+    clip: float = 0.2,
+    epochs: int = 4,
+    dtype: str = "float32",
+    chunk: int = 100,
+    callback: Callable[[PPOAgent], bool | None] | None = None,
+) -> PPOAgent:
+    """Proximal policy optimisation (arXiv 1707.06347) on the policy network of a GFlowNet.
+
+    A trajectory earns R(x) when it stops in x, and nothing before, as in arXiv 2106.04399; the
+    defaults are the best of lesson 08's sweep. Every update draws `batch_size`
+    trajectories by P_F and makes `epochs` steps of Adam, at a rate that falls linearly to 0, on
+    `ppo_loss`. The advantage is R(x) − V(s), in units of its standard deviation in the batch; the
+    values V(s) are a third head of the network.
+
+    Args:
+        entropy_weight: weight of the entropy of P_F in nats, against such advantages.
+        clip: by how much the ratio of new to old probability may count, either way.
+        chunk: updates in one compiled call; the callback gets the agent after each, and the run
+            stops if it returns True.
+
+    Raises ValueError or TypeError, naming the argument, if one is out of bounds.
+    """
+    _check_environment(env)
+    if not isinstance(hidden, (tuple, list)):
+        raise TypeError(f"hidden must be a tuple of integers of at least 1, got {hidden!r}")
+    hidden = tuple(check_integer("hidden", units, minimum=1) for units in hidden)
+    counts = {"iterations": iterations, "batch_size": batch_size, "epochs": epochs, "chunk": chunk}
+    iterations, batch_size, epochs, chunk = (
+        check_integer(name, value, minimum=1) for name, value in counts.items()
+    )
+    seed = check_integer("seed", seed, minimum=0)
+    learning_rate = check_number("learning_rate", learning_rate, above=0.0)
+    entropy_weight = check_number("entropy_weight", entropy_weight, minimum=0.0)
+    clip = check_number("clip", clip, above=0.0)
+    kind = training.Kind(
+        env, hidden, check_choice("dtype", dtype, ("float64", "float32")), "learned", True
+    )
+    make_chunk = _compile_ppo(kind, batch_size, epochs)
+    network = policy.build_policy(env, hidden, dtype, seed)
+    weights = [*network.weights, *policy.build_state_flow(network, seed).weights]
+    state = training.initial_state([*map(tf.convert_to_tensor, weights), tf.zeros([], dtype)])
+    settings = tf.constant([entropy_weight, clip], dtype)
+    agent = PPOAgent(env, state.weights, np.zeros(0, np.int64))
+    for first in range(0, iterations, chunk):
+        n = min(chunk, iterations - first)
+        factors = training.learning_rates(first, chunk, iterations, "linear")
+        rates = tf.constant(learning_rate * factors, dtype)
+        state, visited = make_chunk(state, rates, tf.constant(n), settings, tf.constant(seed))
+        visited = np.append(agent.visited, visited[:n].numpy().astype(np.int64))
+        agent = PPOAgent(env, state.weights, visited)
+        if callback is not None and callback(agent):
+            break
+    return agent
+
+
+def ppo_loss(
+    env: Environment,
+    log_policy: policy.LogPolicy,
+    trajectories: Trajectories,
+    old_log_pf: tf.Tensor,
+    advantage: tf.Tensor,
+    entropy_weight,
+    clip,
+) -> tf.Tensor:
+    """The mean over all steps of −(clipped gain + weight·entropy) + ½·(V(s) − R(x))², `[]`.
+
+    The gain is min(ρ·A, clip(ρ, 1 ± clip)·A) with ρ = P_F / old P_F (arXiv 1707.06347,
+    equations 7 and 9). `log_policy` gives V(s) third; `old_log_pf` and `advantage` are `[B, T]`.
+    """
+    log_pf, entropy, value = _evaluate_steps(env, log_policy, trajectories)
+    ratio = tf.exp(log_pf - old_log_pf)
+    clipped = tf.clip_by_value(ratio, 1 - clip, 1 + clip)
+    gain = tf.minimum(ratio * advantage, clipped * advantage)
+    reward = tf.cast(tf.exp(trajectories.log_reward), value.dtype)[:, None]
+    loss = (value - reward) ** 2 / 2 - gain - entropy_weight * entropy
+    return tf.reduce_mean(tf.boolean_mask(loss, trajectories.actions != PADDING))
+
+
+def _check_environment(env):
+    if not isinstance(env, Environment):
+        raise TypeError(f"env must be an Environment, got {env!r}")
+
+
+def _states_that_pay(env):
+    _check_environment(env)
+    states = env.states()
+    can_stop = env.forward_mask(states)[:, env.stop_action].numpy()
+    if not can_stop.all():
+        raise ValueError(
+            "env must allow stop in all of its states, since only these have a reward; it does "
+            f"not in {states[int(np.argmin(can_stop))].numpy().tolist()}"
+        )
+    return states
+
+
+def _neighbours(env, states, way):
+    """The states that each `way` `[B]` leads to (itself where not allowed), and whether it may."""
+    n_moves = env.n_actions - 1
+    ways = tf.concat([env.forward_mask(states)[:, :n_moves], env.backward_mask(states)], axis=1)
+    allowed = tf.gather(ways, way, batch_dims=1)
+    forward = tf.where(allowed & (way < n_moves), way, PADDING)
+    backward = tf.where(allowed & (way >= n_moves), way - n_moves, PADDING)
+    return env.back_step(env.step(states, forward), backward), allowed
+
+
+@functools.lru_cache(maxsize=16)
+def _compile_walk(env, n_steps):
+    n_ways = 2 * (env.n_actions - 1)
+
+    def walk(start, seed):
+        n_chains = start.shape[0]
+
+        def step(t, states, log_reward, visited, accepted):
+            drawn = stateless_uniform(
+                [2, n_chains], tf.stack([seed, tf.cast(t, tf.int64)]), tf.float64
+            )
+            way = tf.cast(drawn[0] * n_ways, tf.int32)
+            proposed, allowed = _neighbours(env, states, way)
+            proposed_log_reward = env.log_reward(proposed)
+            accept = allowed & (tf.math.log(drawn[1]) < proposed_log_reward - log_reward)
+            log_reward = tf.where(accept, proposed_log_reward, log_reward)
+            rows = tf.reshape(accept, [-1, *[1] * len(env.state_shape)])
+            states = tf.where(rows, proposed, states)
+            return t + 1, states, log_reward, visited.write(t, states), accepted.write(t, accept)
+
+        visited = tf.TensorArray(tf.int32, n_steps, element_shape=start.shape)
+        accepted = tf.TensorArray(tf.bool, n_steps, element_shape=[n_chains])
+        loop = (0, start, env.log_reward(start), visited, accepted)
+        *_, visited, accepted = tf.while_loop(lambda t, *_: t < n_steps, step, loop)
+        return visited.stack(), accepted.stack()
+
+    return tf.function(walk, jit_compile=True, autograph=False)
+
+
+def _evaluate_steps(env, log_policy, trajectories):
+    """log P_F of the actions, entropy of P_F in nats and V(s), each `[B, T]`."""
+    actions = trajectories.actions
+    taken = tf.reshape(actions != PADDING, [-1, *[1] * len(env.state_shape)])
+    states = tf.reshape(trajectories.states[:, : actions.shape[1]], [-1, *env.state_shape])
+    log_pf, _, value = log_policy(tf.where(taken, states, env.initial_states(1)))
+    surprise = tf.where(tf.math.is_inf(log_pf), tf.zeros_like(log_pf), -log_pf)
+    entropy = tf.reduce_sum(tf.exp(log_pf) * surprise, axis=-1)
+    chosen = entry_of_action(log_pf, tf.reshape(actions, [-1]))
+    return tuple(tf.reshape(each, tf.shape(actions)) for each in (chosen, entropy, value))
+
+
+def _advantage(trajectories, value):
+    """R(x) − V(s), made to have mean 0 and standard deviation 1 over the steps taken, `[B, T]`."""
+    taken = trajectories.actions != PADDING
+    advantage = tf.cast(tf.exp(trajectories.log_reward), value.dtype)[:, None] - value
+    weight = tf.cast(taken, value.dtype) / tf.reduce_sum(tf.cast(taken, value.dtype))
+    advantage -= tf.reduce_sum(weight * advantage)
+    return advantage / (tf.sqrt(tf.reduce_sum(weight * advantage**2)) + 1e-6)
+
+
+@functools.lru_cache(maxsize=16)
+def _compile_ppo(kind, batch_size, epochs):
+    env, log_policy_of = kind.env, training.log_policy_of_weights(kind)
+
+    def update(state, rate, settings, seed):
+        log_policy = log_policy_of(state.weights)
+        trajectories = sample_forward(env, log_policy, batch_size, seed)
+        old_log_pf, _, value = _evaluate_steps(env, log_policy, trajectories)
+        advantage = _advantage(trajectories, value)
+        batch = trajectories, old_log_pf, advantage
+        _, state = tf.while_loop(
+            lambda i, _: i < epochs,
+            lambda i, state: (i + 1, descend(state, rate, settings, batch)),
+            (0, state),
+        )
+        return state, tf.reduce_sum(tf.cast(trajectories.actions != PADDING, tf.int32))
+
+    def descend(state, rate, settings, batch):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(state.weights)
+            loss = ppo_loss(env, log_policy_of(state.weights), *batch, settings[0], settings[1])
+        gradients = tape.gradient(loss, state.weights, unconnected_gradients="zero")
+        return training.adam_step(state, gradients, [rate] * len(gradients))
+
+    def chunk(state, rates, n_updates, settings, seed):
+        def body(i, state, visited):
+            drawn_by = tf.stack([tf.cast(seed, tf.int64), state.iteration])
+            state, n_visited = update(state, rates[i], settings, drawn_by)
+            return i + 1, state, visited.write(i, n_visited)
+
+        visited = tf.TensorArray(tf.int32, rates.shape[0], element_shape=[])
+        loop = tf.while_loop(lambda i, *_: i < n_updates, body, (0, state, visited))
+        return loop[1], loop[2].stack()
+
+    return tf.function(chunk, jit_compile=True, autograph=False)
