@@ -103,13 +103,20 @@ def reward_slices(env: HyperGrid) -> Figure:
     return figure
 
 
-def distributions(env: HyperGrid, **named) -> Figure:
-    """Distributions over the cells side by side on one colour scale: `target=..., learned=...`."""
+def distributions(
+    env: HyperGrid, vmax: float | None = None, figure: Figure | None = None, **named
+) -> Figure:
+    """Distributions over the cells side by side on one colour scale: `target=..., learned=...`.
+
+    The scale ends at `vmax`, by default the largest probability of all, and what is higher has the
+    colour of its end. Drawn into an empty `figure` if one is given.
+    """
     _require_dimensions(env, 2)
-    figure, axes = plt.subplots(
-        1, len(named), figsize=(CELL * len(named) + 0.6, CELL), squeeze=False
-    )
-    vmax = max(np.max(values) for values in named.values())
+    highest = max(np.max(values) for values in named.values())
+    vmax = highest if vmax is None else vmax
+    if figure is None:
+        figure = plt.figure(figsize=(CELL * len(named) + 0.6, CELL))
+    axes = figure.subplots(1, len(named), squeeze=False)
     for ax, (name, values) in zip(axes[0], named.items(), strict=True):
         _grid_axes(env, ax)
         image = ax.imshow(
@@ -120,7 +127,8 @@ def distributions(env: HyperGrid, **named) -> Figure:
             vmax=vmax,
         )
         ax.set_title(name.replace("_", " "))
-    figure.colorbar(image, ax=axes, label="probability", shrink=0.85)
+    beyond = "max" if highest > vmax else "neither"
+    figure.colorbar(image, ax=axes, label="probability", shrink=0.85, extend=beyond)
     return figure
 
 

@@ -24,6 +24,7 @@ IMPORT_ORDER = [
     "checkpoint",
     "agent",
     "plotting",
+    "widgets",
     "lesson",
 ]
 
