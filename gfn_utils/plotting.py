@@ -162,10 +162,12 @@ def walk(
     ax.plot(*passed.T, "o-", color=colour, linewidth=3, markersize=5, alpha=0.5)
     here = passed[-1]
     sign = -1 if backward else 1
-    _draw_moves(ax, here[None], moves[None], colour, sign, tail=0.3, length=1.6, width=0.014)
-    for direction, probability in zip(sign * np.eye(2), moves, strict=True):
+    _draw_moves(ax, here[None], moves[None], colour, sign, tail=0.3, length=1.2, width=0.014)
+    # Numbers beside the middle of the arrows, where neither hides the other's.
+    aside = sign * np.array([[0, -0.38], [0.5, 0]])
+    for direction, offset, probability in zip(sign * np.eye(2), aside, moves, strict=True):
         if probability > 0:
-            place = here + (0.7 + 1.6 * probability) * direction
+            place = here + (0.3 + 0.6 * probability) * direction + offset
             ax.text(*place, f"{probability:.2f}", ha="center", va="center", fontsize=9)
     ax.plot(*here, "o", color="white", markeredgecolor=EXACT, markersize=15, markeredgewidth=1.5)
     ax.scatter(*here, s=180 * stop, marker="8", color=STOP, zorder=3)

@@ -154,7 +154,7 @@ class _Walks:
 
     def probabilities(self, cell):
         """P_F `[n_actions]` and P_B `[n_actions − 1]` in one cell."""
-        return [np.exp(each[0]) for each in self.table.log_policy(tf.constant(cell[None]))]
+        return [np.exp(each[0]) for each in self.table.log_policy(tf.constant(cell[None]))[:2]]
 
 
 def _draw_walk(walks, walk, step, backward):
@@ -370,12 +370,10 @@ def noise_floor_slider(env: Environment) -> ipywidgets.VBox:
         found = np.random.default_rng([n, seed.value]).multinomial(n, target) / n
         error = evaluation.l1_error(found, target)
         figure = new_figure(10.4, 3.3)
-        maps, curve = figure.subfigures(1, 2, width_ratios=[2, 1])
-        maps.subplots_adjust(left=0.07, right=1, bottom=0.15, top=0.9)
-        curve.subplots_adjust(left=0.22, right=0.9, bottom=0.15, top=0.9)
+        figure.subplots_adjust(right=0.64)
         sampled = {f"{n:,} samples of it": found}
-        plotting.distributions(env, target.max(), maps, target=target, **sampled)
-        plotting.noise_floor(floor, n, error, curve.subplots())
+        plotting.distributions(env, target.max(), figure, target=target, **sampled)
+        plotting.noise_floor(floor, n, error, figure.add_axes([0.73, 0.17, 0.24, 0.72]))
         numbers = [
             f"{n:,} samples, draw {seed.value}",
             f"L1 error of this sample: {error:.3f}",
@@ -455,5 +453,5 @@ def _check_trajectories(name, trajectories, env):
 
 
 def _signed(number) -> str:
-    """Three digits, with a minus that screen readers read."""
-    return f"{number:.3f}".replace("-", "−")
+    """Three digits, with a minus that screen readers read, and none before a zero."""
+    return f"{round(number, 3) + 0.0:.3f}".replace("-", "−")
