@@ -7,6 +7,7 @@ matplotlib Figure, or draws into the given axes. Pictures of the grid are for tw
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import PathPatch
@@ -103,13 +104,20 @@ def reward_slices(env: HyperGrid) -> Figure:
     return figure
 
 
-def distributions(env: HyperGrid, **named) -> Figure:
-    """Distributions over the cells side by side on one colour scale: `target=..., learned=...`."""
+def distributions(
+    env: HyperGrid, vmax: float | None = None, figure: Figure | None = None, **named
+) -> Figure:
+    """Distributions over the cells side by side on one colour scale: `target=..., learned=...`.
+
+    The scale ends at `vmax`, by default the largest probability of all, and what is higher has the
+    colour of its end. Drawn into an empty `figure` if one is given.
+    """
     _require_dimensions(env, 2)
-    figure, axes = plt.subplots(
-        1, len(named), figsize=(CELL * len(named) + 0.6, CELL), squeeze=False
-    )
-    vmax = max(np.max(values) for values in named.values())
+    highest = max(np.max(values) for values in named.values())
+    vmax = highest if vmax is None else vmax
+    if figure is None:
+        figure = plt.figure(figsize=(CELL * len(named) + 0.6, CELL))
+    axes = figure.subplots(1, len(named), squeeze=False)
     for ax, (name, values) in zip(axes[0], named.items(), strict=True):
         _grid_axes(env, ax)
         image = ax.imshow(
@@ -120,7 +128,8 @@ def distributions(env: HyperGrid, **named) -> Figure:
             vmax=vmax,
         )
         ax.set_title(name.replace("_", " "))
-    figure.colorbar(image, ax=axes, label="probability", shrink=0.85)
+    beyond = "max" if highest > vmax else "neither"
+    figure.colorbar(image, ax=axes, label="probability", shrink=0.85, extend=beyond)
     return figure
 
 
@@ -130,25 +139,38 @@ def policy(agent, title: str = "", ax: Axes | None = None) -> Figure:
     ax = _grid_axes(env, ax, side=4.6)
     cells = np.asarray(env.states())
     p_forward = np.exp(agent.log_policy(env.states())[0])
-    for axis, direction in enumerate(np.eye(2)):
-        moving = p_forward[:, axis] > 0.02
-        tails = cells[moving] + 0.12 * direction
-        arrows = 0.75 * p_forward[moving, axis, None] * direction
-        ax.quiver(
-            *tails.T,
-            *arrows.T,
-            color=FORWARD,
-            angles="xy",
-            scale_units="xy",
-            scale=1,
-            width=0.006,
-            headwidth=4,
-            headlength=4,
-            headaxislength=3.6,
-        )
+    _draw_moves(ax, cells, p_forward[:, :2], FORWARD)
     # Area in proportion to the probability.
     ax.scatter(*cells.T, s=110 * p_forward[:, env.stop_action], marker="8", color=STOP, zorder=3)
     ax.set_title(title)
+    return ax.figure
+
+
+def walk(
+    env: HyperGrid, passed, moves, stop: float, backward: bool = False, ax: Axes | None = None
+) -> Figure:
+    """The cells `passed` `[n, 2]` on a faint map of the reward, and what can come next.
+
+    From the last cell arrows as long as each of the `moves` `[2]` is probable, forward by P_F or
+    backward by P_B, and an octagon as large as the `stop` is probable.
+    """
+    ax = _grid_axes(env, ax)
+    rewards = np.reshape(np.exp(env.log_reward(env.states())), [env.height] * 2)
+    ax.imshow(rewards.T, origin="lower", cmap=REWARD_MAP, vmin=0, alpha=0.2)
+    colour = BACKWARD if backward else FORWARD
+    passed, moves = np.asarray(passed), np.asarray(moves)
+    ax.plot(*passed.T, "o-", color=colour, linewidth=3, markersize=5, alpha=0.5)
+    here = passed[-1]
+    sign = -1 if backward else 1
+    _draw_moves(ax, here[None], moves[None], colour, sign, tail=0.3, length=1.2, width=0.014)
+    # Numbers beside the middle of the arrows, where neither hides the other's.
+    aside = sign * np.array([[0, -0.38], [0.5, 0]])
+    for direction, offset, probability in zip(sign * np.eye(2), aside, moves, strict=True):
+        if probability > 0:
+            place = here + (0.3 + 0.6 * probability) * direction + offset
+            ax.text(*place, f"{probability:.2f}", ha="center", va="center", fontsize=9)
+    ax.plot(*here, "o", color="white", markeredgecolor=EXACT, markersize=15, markeredgewidth=1.5)
+    ax.scatter(*here, s=180 * stop, marker="8", color=STOP, zorder=3)
     return ax.figure
 
 
@@ -180,12 +202,12 @@ def pipes(agent, z: float, title: str = "", ax: Axes | None = None) -> Figure:
     cells = np.asarray(env.states())
     edge = evaluation.flows(agent, z).edge
     width = 22.0 / z
-    for axis in range(2):
-        for cell, flow in zip(cells, edge[:, axis], strict=True):
-            if flow * width > 0.05:
-                end = cell + np.eye(2)[axis]
-                line = np.stack([cell, end]).T
-                ax.plot(*line, color=FLOW, linewidth=flow * width, solid_capstyle="round", zorder=1)
+    starts, axes = np.nonzero(edge[:, :2] * width > 0.05)
+    lines = np.stack([cells[starts], cells[starts] + np.eye(2)[axes]], axis=1)
+    widths = edge[starts, axes] * width
+    ax.add_collection(
+        LineCollection(lines, linewidths=widths, colors=FLOW, capstyle="round", zorder=1)
+    )
     outflow = edge[:, env.stop_action]
     ax.scatter(*cells.T, s=8, color="white", edgecolor="0.6", linewidth=0.5, zorder=2)
     ax.scatter(*cells.T, s=1800 * outflow / z, color=STOP, alpha=0.85, linewidth=0, zorder=3)
@@ -211,6 +233,39 @@ def learning_curves(history, env=None, progress: str = "epoch") -> Figure:
     axes[2].set(title="exact L1 error", xlabel="update", ylim=(None, 2.2))
     axes[2].set_ylim(bottom=min(0.1, axes[2].get_ylim()[0]))
     return figure
+
+
+def imbalance_parabola(delta: float, limit: float, ax: Axes | None = None) -> Figure:
+    """The loss δ² against the imbalance δ up to ±`limit` nats, and its tangent at `delta`."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4.6, 3.2))
+    across = np.linspace(-limit, limit, 201)
+    ax.plot(across, across**2, color="0.6")
+    ax.axvline(0, ymax=0.8, color=EXACT, linestyle=":", linewidth=1)
+    ax.axline((delta, delta**2), slope=2 * delta, color=FORWARD, linewidth=1.5, label="slope 2δ")
+    ax.plot(delta, delta**2, "o", color=STOP, markersize=9, label="this trajectory")
+    ax.set(xlim=(-limit, limit), ylim=(-0.06 * limit**2, limit**2))
+    ax.set(xlabel="imbalance δ (nats)", ylabel="loss δ² (nats²)")
+    ax.legend(loc="upper center", fontsize=8, frameon=True, framealpha=1, edgecolor="white")
+    return ax.figure
+
+
+def noise_floor(
+    floor: dict[int, float], n_samples: int, error: float, ax: Axes | None = None
+) -> Figure:
+    """The expected L1 error of a perfect sampler `{n: floor}`, and one sample's beside it."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4.2, 3.2))
+    ax.loglog(list(floor), list(floor.values()), "--", color=EXACT, label="noise floor")
+    ax.loglog(n_samples, floor[n_samples], "o", color=EXACT, label="expected at this n")
+    ax.loglog(n_samples, error, "X", color=LETTERS[4], markersize=9, label="this sample")
+    ax.set(xlabel="number of samples n", ylabel="L1 error")
+    # Minor marks and powers of ten would take half of the time to draw it.
+    ax.minorticks_off()
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.legend(fontsize=8)
+    return ax.figure
 
 
 def reward_against_frequency(env: HyperGrid, terminal) -> Figure:
@@ -284,6 +339,26 @@ def _draw_letter(ax, letter, number, place, bottom, height):
 def _require_dimensions(env, ndim):
     if not isinstance(env, HyperGrid) or env.ndim != ndim:
         raise ValueError(f"env must be a HyperGrid of {ndim} dimensions to be drawn, got {env!r}")
+
+
+def _draw_moves(ax, cells, probabilities, colour, sign=1, tail=0.12, length=0.75, width=0.006):
+    """From cells `[n, 2]` arrows up and right, as long as each move `[n, 2]` is probable."""
+    for axis, direction in enumerate(sign * np.eye(2)):
+        moving = probabilities[:, axis] > 0.02
+        tails = cells[moving] + tail * direction
+        arrows = length * probabilities[moving, axis, None] * direction
+        ax.quiver(
+            *tails.T,
+            *arrows.T,
+            color=colour,
+            angles="xy",
+            scale_units="xy",
+            scale=1,
+            width=width,
+            headwidth=4,
+            headlength=4,
+            headaxislength=3.6,
+        )
 
 
 def _grid_axes(env, ax, side=CELL):

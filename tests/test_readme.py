@@ -25,6 +25,7 @@ IMPORT_ORDER = [
     "checkpoint",
     "agent",
     "plotting",
+    "widgets",
     "lesson",
 ]
 
