@@ -234,7 +234,7 @@ class GFNAgent:
 
     def save(self, path) -> None:
         """Write the whole agent to one file; `load` continues as if it had never stopped."""
-        checkpoint.write(path, self._description(), self._state)
+        checkpoint.write(path, self.describe(), self._state)
 
     @classmethod
     def load(cls, path, env: Environment | None = None) -> "GFNAgent":
@@ -252,7 +252,8 @@ class GFNAgent:
         agent._restore(state)
         return agent
 
-    def _description(self):
+    def describe(self) -> dict:
+        """What a saved file says of the agent, beside its arrays: environment and arguments."""
         hidden, dtype, backward_policy, state_flow = self.kind[1:]
         return {
             **checkpoint.describe_environment(self.env),

@@ -17,9 +17,9 @@ from gfn_utils.environments.base import check_states
 from gfn_utils.sampling import (
     PADDING,
     Trajectories,
-    stateless_uniform,
     entry_of_action,
     sample_forward,
+    stateless_uniform,
 )
 from gfn_utils.validation import check_choice, check_integer, check_number
 

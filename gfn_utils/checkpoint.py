@@ -1,9 +1,12 @@
 """An agent in one file: an npz archive of its arrays and a description in JSON. Never a pickle."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 import tensorflow as tf
@@ -33,23 +36,33 @@ def describe_environment(env: Environment) -> dict:
         raise TypeError(f"env must have settings that JSON can hold, got {settings}") from error
 
 
-def write(path, description: dict, state: TrainingState) -> None:
-    """Write to a temporary name beside `path`, then rename: never a half-written file."""
+@contextlib.contextmanager
+def replacing(path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of `path` once it is whole: never half of one.
+
+    Raises FileNotFoundError if the folder does not exist.
+    """
     path = pathlib.Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path must lie in a folder that exists, got {os.fspath(path)!r}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(path, description: dict, state: TrainingState) -> None:
+    """Write an agent's file; FileNotFoundError if its folder does not exist."""
     arrays = {"iteration": np.asarray(state.iteration)}
     for field in ("weights", "first_moments", "second_moments"):
         for number, value in enumerate(getattr(state, field)):
             arrays[f"{field}_{number}"] = np.asarray(value)
     header = json.dumps({"format": FORMAT, **description})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, description=np.array(header), **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        np.savez(file, description=np.array(header), **arrays)
 
 
 def read(path) -> tuple[dict, TrainingState]:

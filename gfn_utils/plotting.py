@@ -8,14 +8,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import PathPatch
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
 from gfn_utils import evaluation
-from gfn_utils.environments import HyperGrid
+from gfn_utils.environments import Grid
 from gfn_utils.sampling import Trajectories
 
 REWARD_MAP = "viridis"
@@ -52,7 +52,7 @@ def use_course_style() -> None:
 
 
 def grid_map(
-    env: HyperGrid,
+    env: Grid,
     values,
     label: str,
     title: str = "",
@@ -81,13 +81,13 @@ def grid_map(
     return ax.figure
 
 
-def reward(env: HyperGrid, number_format: str | None = ".2f", ax: Axes | None = None) -> Figure:
+def reward(env: Grid, number_format: str | None = ".2f", ax: Axes | None = None) -> Figure:
     """R(x) in every cell of a two-dimensional grid."""
     values = np.exp(env.log_reward(env.states()))
     return grid_map(env, values, "reward R(x)", "", REWARD_MAP, None, number_format, ax)
 
 
-def reward_slices(env: HyperGrid) -> Figure:
+def reward_slices(env: Grid) -> Figure:
     """R(x) on a three-dimensional grid: one slice for each value of the last coordinate."""
     _require_dimensions(env, 3)
     values = np.exp(env.log_reward(env.states())).reshape([env.height] * 3)
@@ -105,8 +105,8 @@ def reward_slices(env: HyperGrid) -> Figure:
 
 
 def distributions(
-    env: HyperGrid, vmax: float | None = None, figure: Figure | None = None, **named
-) -> Figure:
+    env: Grid, vmax: float | None = None, figure: Figure | SubFigure | None = None, **named
+) -> Figure | SubFigure:
     """Distributions over the cells side by side on one colour scale: `target=..., learned=...`.
 
     The scale ends at `vmax`, by default the largest probability of all, and what is higher has the
@@ -147,7 +147,7 @@ def policy(agent, title: str = "", ax: Axes | None = None) -> Figure:
 
 
 def walk(
-    env: HyperGrid, passed, moves, stop: float, backward: bool = False, ax: Axes | None = None
+    env: Grid, passed, moves, stop: float, backward: bool = False, ax: Axes | None = None
 ) -> Figure:
     """The cells `passed` `[n, 2]` on a faint map of the reward, and what can come next.
 
@@ -174,7 +174,7 @@ def walk(
     return ax.figure
 
 
-def trajectories(env: HyperGrid, drawn: Trajectories, most: int = 200) -> Figure:
+def trajectories(env: Grid, drawn: Trajectories, most: int = 200) -> Figure:
     """Left: the first `most` paths, a little apart. Right: all ends, marks sized by reward."""
     _require_dimensions(env, 2)
     figure, (left, right) = plt.subplots(1, 2, figsize=(2 * CELL, CELL))
@@ -215,12 +215,17 @@ def pipes(agent, z: float, title: str = "", ax: Axes | None = None) -> Figure:
     return ax.figure
 
 
-def learning_curves(history, env=None, progress: str = "epoch") -> Figure:
+def learning_curves(
+    history, env=None, progress: str = "epoch", figure: Figure | SubFigure | None = None
+) -> Figure | SubFigure:
     """Loss (log scale), log Z beside the exact one, and exact L1 error.
 
-    `progress` says what the entries of `history.loss` are: "epoch" or "update".
+    `progress` says what the entries of `history.loss` are: "epoch" or "update". Drawn into an
+    empty `figure` if one is given.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(10, 2.9))
+    if figure is None:
+        figure = plt.figure(figsize=(10, 2.9))
+    axes = figure.subplots(1, 3)
     number = np.arange(1, len(history.loss) + 1)
     axes[0].semilogy(number, history.loss, color=LEARNED, linewidth=1)
     axes[0].set(title="loss (nats²)", xlabel=progress)
@@ -232,6 +237,23 @@ def learning_curves(history, env=None, progress: str = "epoch") -> Figure:
     axes[2].semilogy(history.evaluated_at, history.l1_error, "o-", color=LEARNED, markersize=3)
     axes[2].set(title="exact L1 error", xlabel="update", ylim=(None, 2.2))
     axes[2].set_ylim(bottom=min(0.1, axes[2].get_ylim()[0]))
+    return figure
+
+
+def training(env: Grid, learned, history, total: int, figure: Figure) -> Figure:
+    """A run of `total` updates so far: its curves, and the target beside what is `learned`.
+
+    `learned` is a distribution `[n_states]`. Drawn into an empty figure, of any size.
+    """
+    above, below = figure.subfigures(2, 1, height_ratios=[1, 1.15])
+    width = figure.get_size_inches()[0]
+    learning_curves(history, env, "update", above)
+    above.subplots_adjust(left=0.6 / width, right=1 - 0.2 / width, bottom=0.24, top=0.87)
+    for ax in above.axes:
+        ax.set_xlim(0, total)
+        ax.minorticks_off()
+    below.subplots_adjust(left=0.08, right=0.98, bottom=0.17, top=0.9)
+    distributions(env, env.target().max(), below, target=env.target(), learned=learned)
     return figure
 
 
@@ -268,7 +290,7 @@ def noise_floor(
     return ax.figure
 
 
-def reward_against_frequency(env: HyperGrid, terminal) -> Figure:
+def reward_against_frequency(env: Grid, terminal) -> Figure:
     """One mark a cell: its target probability R/Z and how often it was sampled, log scales."""
     found = evaluation.empirical_distribution(env, terminal)
     target = env.target()
@@ -337,8 +359,8 @@ def _draw_letter(ax, letter, number, place, bottom, height):
 
 
 def _require_dimensions(env, ndim):
-    if not isinstance(env, HyperGrid) or env.ndim != ndim:
-        raise ValueError(f"env must be a HyperGrid of {ndim} dimensions to be drawn, got {env!r}")
+    if not isinstance(env, Grid) or env.ndim != ndim:
+        raise ValueError(f"env must be a grid of {ndim} dimensions to be drawn, got {env!r}")
 
 
 def _draw_moves(ax, cells, probabilities, colour, sign=1, tail=0.12, length=0.75, width=0.006):

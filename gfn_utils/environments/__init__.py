@@ -2,7 +2,7 @@
 
 from gfn_utils.environments.base import Environment
 from gfn_utils.environments.contract import ContractError, check_environment
-from gfn_utils.environments.hypergrid import HyperGrid
+from gfn_utils.environments.hypergrid import Grid, HyperGrid, PaintedGrid
 from gfn_utils.environments.sequences import (
     AnyPositionSequences,
     EitherEndSequences,
@@ -14,7 +14,9 @@ __all__ = [
     "ContractError",
     "EitherEndSequences",
     "Environment",
+    "Grid",
     "HyperGrid",
     "LeftToRightSequences",
+    "PaintedGrid",
     "check_environment",
 ]

@@ -1,4 +1,4 @@
-"""The hypergrid of the first GFlowNet paper (arXiv 2106.04399, section 4.1)."""
+"""The hypergrid of the first GFlowNet paper (arXiv 2106.04399, section 4.1), and its like."""
 
 import dataclasses
 
@@ -9,34 +9,15 @@ from gfn_utils.environments.base import MAX_LISTED_STATES, Environment
 from gfn_utils.validation import check_integer, check_number
 
 
-@dataclasses.dataclass(frozen=True)
-class HyperGrid(Environment):
+class Grid(Environment):
     """A grid of `height` cells along each of `ndim` axes, entered at the origin.
 
-    Action i < ndim adds 1 to coordinate i, action ndim stops. Every cell can be the last one;
-    its reward is
-
-        R(x) = r0 + r1·∏ᵢ 1[0.25 < |xᵢ/(H−1) − ½|] + r2·∏ᵢ 1[0.3 < |xᵢ/(H−1) − ½| ≤ 0.4]
-
-    (arXiv 2106.04399, section 4.1): low almost everywhere, higher near the corners, highest at
-    the modes inside those. On the default 8×8 grid the four modes lie one step in from each
-    corner (R = 1.51) and log Z = 2.5369 nats.
-
-    Raises ValueError if ndim < 1, height < 4, r0 ≤ 0, r1 < 0 or r2 < 0.
+    Action i < ndim adds 1 to coordinate i, action ndim stops. Every cell can be the last one; what
+    it pays is for the subclasses to say.
     """
 
-    ndim: int = 2
-    height: int = 8
-    r0: float = 0.01
-    r1: float = 0.5
-    r2: float = 1.0
-
-    def __post_init__(self):
-        object.__setattr__(self, "ndim", check_integer("ndim", self.ndim, minimum=1))
-        object.__setattr__(self, "height", check_integer("height", self.height, minimum=4))
-        object.__setattr__(self, "r0", check_number("r0", self.r0, above=0.0))
-        object.__setattr__(self, "r1", check_number("r1", self.r1, minimum=0.0))
-        object.__setattr__(self, "r2", check_number("r2", self.r2, minimum=0.0))
+    ndim: int
+    height: int
 
     @property
     def state_shape(self):
@@ -76,20 +57,6 @@ class HyperGrid(Environment):
         one_hot = tf.one_hot(states, self.height, dtype=tf.float32)
         return tf.reshape(one_hot, [-1, self.ndim * self.height])
 
-    def log_reward(self, states):
-        # |x/(H−1) − ½| = offset / (2·span), so that every comparison is one of integers: at
-        # height 11 a coordinate falls on 0.4 exactly, and rounding would move the mode.
-        span = self.height - 1
-        offset = tf.abs(2 * states - span)
-        near_corner = tf.reduce_all(2 * offset > span, axis=-1)
-        at_mode = tf.reduce_all((5 * offset > 3 * span) & (5 * offset <= 4 * span), axis=-1)
-        reward = (
-            self.r0
-            + self.r1 * tf.cast(near_corner, tf.float64)
-            + self.r2 * tf.cast(at_mode, tf.float64)
-        )
-        return tf.math.log(reward)
-
     def states(self):
         if self.n_states is None:
             raise ValueError(
@@ -106,3 +73,77 @@ class HyperGrid(Environment):
 
     def _strides(self):
         return tf.constant([self.height**i for i in reversed(range(self.ndim))], tf.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class HyperGrid(Grid):
+    """A `Grid` with the reward
+
+        R(x) = r0 + r1·∏ᵢ 1[0.25 < |xᵢ/(H−1) − ½|] + r2·∏ᵢ 1[0.3 < |xᵢ/(H−1) − ½| ≤ 0.4]
+
+    (arXiv 2106.04399, section 4.1): low almost everywhere, higher near the corners, highest at
+    the modes inside those. On the default 8×8 grid the four modes lie one step in from each
+    corner (R = 1.51) and log Z = 2.5369 nats.
+
+    Raises ValueError if ndim < 1, height < 4, r0 ≤ 0, r1 < 0 or r2 < 0.
+    """
+
+    ndim: int = 2
+    height: int = 8
+    r0: float = 0.01
+    r1: float = 0.5
+    r2: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "ndim", check_integer("ndim", self.ndim, minimum=1))
+        object.__setattr__(self, "height", check_integer("height", self.height, minimum=4))
+        object.__setattr__(self, "r0", check_number("r0", self.r0, above=0.0))
+        object.__setattr__(self, "r1", check_number("r1", self.r1, minimum=0.0))
+        object.__setattr__(self, "r2", check_number("r2", self.r2, minimum=0.0))
+
+    def log_reward(self, states):
+        # |x/(H−1) − ½| = offset / (2·span), so that every comparison is one of integers: at
+        # height 11 a coordinate falls on 0.4 exactly, and rounding would move the mode.
+        span = self.height - 1
+        offset = tf.abs(2 * states - span)
+        near_corner = tf.reduce_all(2 * offset > span, axis=-1)
+        at_mode = tf.reduce_all((5 * offset > 3 * span) & (5 * offset <= 4 * span), axis=-1)
+        reward = (
+            self.r0
+            + self.r1 * tf.cast(near_corner, tf.float64)
+            + self.r2 * tf.cast(at_mode, tf.float64)
+        )
+        return tf.math.log(reward)
+
+
+@dataclasses.dataclass(frozen=True)
+class PaintedGrid(Grid):
+    """A square `Grid` whose reward is given for each cell.
+
+    `rewards[x0][x1]` is R of the cell (x₀, x₁), `[height, height]`, all above 0; an array will do.
+    Raises ValueError if it is not square, smaller than 2×2 or not positive.
+    """
+
+    rewards: tuple[tuple[float, ...], ...]
+
+    ndim = 2
+
+    def __post_init__(self):
+        rewards = np.asarray(self.rewards, float)
+        if rewards.ndim != 2 or rewards.shape[0] != rewards.shape[1] or len(rewards) < 2:
+            raise ValueError(
+                f"rewards must be square, of at least 2×2 cells, got shape {list(rewards.shape)}"
+            )
+        if not np.all(np.isfinite(rewards) & (rewards > 0)):
+            raise ValueError(f"rewards must be finite and above 0, got {rewards.min():g} at least")
+        object.__setattr__(self, "rewards", tuple(map(tuple, rewards.tolist())))
+
+    def __repr__(self):
+        return f"PaintedGrid({self.height}×{self.height})"
+
+    @property
+    def height(self):
+        return len(self.rewards)
+
+    def log_reward(self, states):
+        return tf.gather(np.log(self.rewards).ravel(), self.index(states))
