@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test execute lint bench bench-self clean requirements
+.PHONY: help lab playground test test-browser execute lint bench bench-self clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -15,9 +15,15 @@ lab: $(READY) ## set up and open the course in JupyterLab
 	$(BIN)/jupyter lab --ip=localhost $(if $(filter 0,$(shell id -u)),--allow-root) \
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
+playground: $(READY) ## serve the playground as a page of its own
+	$(BIN)/voila --theme=light notebooks/playground.ipynb
+
 test: $(READY) ## set up, then run every test and every notebook
 	$(BIN)/python -m pytest -n 2 --dist loadscope \
-		--nbval --nbval-current-env --nbval-cell-timeout=300 tests notebooks
+		--nbval --nbval-current-env --nbval-cell-timeout=300 --ignore=tests/browser tests notebooks
+
+test-browser: .venv/browser ## use lessons and playground in a real browser (needs Chromium; as root it is installed)
+	$(BIN)/python -m pytest tests/browser
 
 execute: $(READY) ## run every notebook and save it in canonical form
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
@@ -49,6 +55,12 @@ $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+.venv/browser: requirements-browser.txt $(READY)
+	command -v chromium || { apt-get update --quiet && apt-get install --yes --quiet chromium; } \
+		|| { echo "make test-browser needs the program chromium: install it first."; exit 1; }
+	$(BIN)/python -m pip install --quiet -r requirements-browser.txt
 	touch $@
 
 .venv-%/ready: benchmarks/requirements-%.txt

@@ -46,6 +46,7 @@ class TrainingDashboard:
         )
         self.every = ipywidgets.SelectionSlider(
             options=UPDATES_A_PICTURE,
+            value=40,
             description="updates a picture",
             style={"description_width": "initial"},
         )
@@ -103,7 +104,7 @@ class TrainingDashboard:
         env, history = training.agent.env, training.history
         with DRAWING:
             learned = evaluation.terminating_distribution(training.agent)
-            figure = new_figure(9.0, 5.6)
+            figure = new_figure(7.6, 5.2)
             plotting.training(env, learned, history, training.settings.iterations, figure)
             error = evaluation.l1_error(learned, env.target())
             alt = (

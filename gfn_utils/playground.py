@@ -18,6 +18,7 @@ LEVELS = (0.01, 0.1, 0.5, 1.0, 2.0)
 """The rewards that a cell can be painted with."""
 HEIGHTS = range(4, 13)
 WHOLE_LABEL = {"description_width": "initial"}
+CELL_LAYOUT = {"width": "auto", "height": "2.2em", "margin": "0", "padding": "0"}
 WRAPPED_ROW = {"flex_flow": "row wrap", "align_items": "center"}
 
 
@@ -86,7 +87,7 @@ class RewardEditor:
         height = self.height.value
         self.rewards = PRESETS[self.preset.value](height)
         self._buttons = {
-            (x0, x1): ipywidgets.Button(layout={"width": "auto", "height": "2.2em", "margin": "0"})
+            (x0, x1): ipywidgets.Button(layout=CELL_LAYOUT)
             for x1 in reversed(range(height))  # x₁ grows upwards, as in every picture
             for x0 in range(height)
         }
@@ -97,7 +98,7 @@ class RewardEditor:
         self.cells.layout = ipywidgets.Layout(
             grid_template_columns=f"repeat({height}, minmax(0, 1fr))",
             grid_gap="2px",
-            width="min(26em, 100%)",
+            width="min(24em, 100%)",
         )
         self.on_change()
 
@@ -114,7 +115,7 @@ class RewardEditor:
         brightness = min(1.0, np.sqrt(reward / LEVELS[-1]))
         button.style.button_color = to_hex(matplotlib.colormaps[plotting.REWARD_MAP](brightness))
         button.style.text_color = "white" if brightness < 0.6 else "black"
-        button.description = f"{reward:.2g}"
+        button.description = f"{reward:.2g}".removeprefix("0")
         button.tooltip = f"cell ({x0}, {x1}): reward {reward:.2g}"
 
 
@@ -199,9 +200,11 @@ class Playground:
         self.compare.observe(self._show_second, "value")
         self.editor.on_change = self._renew
         runs = ipywidgets.HBox(
-            [self.first.control, self.second.control], layout={"flex_flow": "row wrap"}
+            [self.first.control, self.second.control],
+            layout={"flex_flow": "row wrap", "flex": "1 1 30em"},
         )
-        self.control = ipywidgets.VBox([self.editor.control, self.compare, runs])
+        reward = ipywidgets.VBox([self.editor.control, self.compare])
+        self.control = ipywidgets.HBox([reward, runs], layout={"flex_flow": "row wrap"})
 
     def show(self) -> None:
         """Display the page."""

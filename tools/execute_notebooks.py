@@ -3,7 +3,7 @@
 Canonical: executed 1..n from a fresh kernel, no timestamps, no widget state, kernel `python3`, so
 that a saved notebook changes only where its content does.
 
-    python tools/execute_notebooks.py [notebook ...]      (all lessons unless some are named)
+    python tools/execute_notebooks.py [notebook ...]      (all unless some are named)
 """
 
 import os
@@ -44,7 +44,7 @@ def canonicalise(notebook) -> None:
         }
     )
     for cell in notebook.cells:
-        kept = {key: cell.metadata[key] for key in ("tags",) if key in cell.metadata}
+        kept = {key: cell.metadata[key] for key in ("tags", "jupyter") if key in cell.metadata}
         cell.metadata = nbformat.from_dict(kept)
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET_VIEW, None)
