@@ -1,0 +1,104 @@
+"""Real servers and a real browser. Screenshots are left in build/screenshots."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+SCREENSHOTS = ROOT / "build" / "screenshots"
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",  # root, in a container
+    "--disable-gpu",
+    "--disable-background-networking",
+]
+SECONDS_TO_START = 90
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=CHROMIUM_OPTIONS
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def notebooks(tmp_path_factory):
+    """A copy of the notebooks, which a learner may change."""
+    folder = tmp_path_factory.mktemp("course") / "notebooks"
+    return shutil.copytree(
+        ROOT / "notebooks", folder, ignore=shutil.ignore_patterns(".*", "live_training*")
+    )
+
+
+@pytest.fixture(scope="session")
+def jupyterlab(notebooks, tmp_path_factory):
+    """The address of a JupyterLab that serves the notebooks."""
+    settings = tmp_path_factory.mktemp("settings")
+    tracker = settings / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    tracker.parent.mkdir(parents=True)
+    # Otherwise cells out of sight are not in the page.
+    tracker.write_text('{"windowingMode": "none"}')
+    port = free_port()
+    command = ["lab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0"]
+    command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={notebooks}"]
+    with serving(command, port, JUPYTERLAB_SETTINGS_DIR=str(settings)) as address:
+        yield f"{address}/lab/tree"
+
+
+@pytest.fixture(scope="session")
+def voila(notebooks):
+    """The address of the playground as a page of its own."""
+    port = free_port()
+    command = ["voila", "--no-browser", f"--port={port}", "--theme=light"]
+    with serving([*command, str(notebooks / "playground.ipynb")], port) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving(command, port, **environment):
+    """Run a Jupyter program until the block ends; it has answered when the block begins."""
+    address = f"http://localhost:{port}"
+    log = SCREENSHOTS / f"{command[0]}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    program = [sys.executable, "-m", "jupyter", *command]
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            program, stdout=output, stderr=output, env={**os.environ, **environment}
+        )
+    try:
+        deadline = time.monotonic() + SECONDS_TO_START
+        while not answers(address):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{' '.join(program)} does not answer:\n{log.read_text()}")
+            time.sleep(0.2)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def answers(address):
+    # Only whether something listens: the page of Voilà runs the notebook for whoever asks.
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/static/favicon.ico"):
+        return True
+    host, port = address.removeprefix("http://").split(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
