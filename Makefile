@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test execute lint bench bench-self clean requirements
+.PHONY: help lab test execute lint launch-links bench bench-self clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -25,6 +25,9 @@ execute: $(READY) ## run every notebook and save it in canonical form
 lint: $(READY) ## check the style of package, tests, tools and notebooks
 	$(BIN)/ruff check gfn_utils tests tools benchmarks notebooks
 	$(BIN)/ruff format --check gfn_utils tests tools benchmarks notebooks
+
+launch-links: $(READY) ## write Colab and Binder links for REPO=owner/name everywhere (REPO= removes them)
+	$(BIN)/python tools/stamp_launch_links.py $(if $(filter undefined,$(origin REPO)),,-- "$$REPO")
 
 bench: $(READY) .venv-gfnx/ready .venv-torchgfn/ready ## time this package beside gfnx and torchgfn (half an hour, quiet machine)
 	$(BIN)/python benchmarks/compare.py --gfn-utils $(BIN)/python \
