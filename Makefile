@@ -4,9 +4,10 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$python && break; done)
 BIN := .venv/bin
 READY := .venv/ready
+COLAB_PYTHON ?= python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test execute lint launch-links bench bench-self clean requirements
+.PHONY: help lab test test-colab execute lint launch-links bench bench-self clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -18,6 +19,9 @@ lab: $(READY) ## set up and open the course in JupyterLab
 test: $(READY) ## set up, then run every test and every notebook
 	$(BIN)/python -m pytest -n 2 --dist loadscope \
 		--nbval --nbval-current-env --nbval-cell-timeout=300 tests notebooks
+
+test-colab: .venv-colab/ready ## run every lesson as Colab would, with its versions (needs Python 3.13, git, 8 minutes)
+	.venv-colab/bin/python tools/run_in_colab_environment.py $(NOTEBOOKS)
 
 execute: $(READY) ## run every notebook and save it in canonical form
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
@@ -44,7 +48,7 @@ requirements: ## pin the newest allowed versions (needs uv), then see CONTRIBUTI
 	rm requirements.txt.old
 
 clean: ## remove the environment and everything made by running
-	rm -rf .venv .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-colab .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 $(READY): requirements.txt pyproject.toml
@@ -52,6 +56,14 @@ $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+.venv-colab/ready: requirements-colab.txt
+	@$(COLAB_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' || { \
+		echo "make test-colab needs Python 3.13, and $(COLAB_PYTHON) is missing or another version."; \
+		echo "Install it, or name one: make test-colab COLAB_PYTHON=..."; exit 1; }
+	$(COLAB_PYTHON) -m venv .venv-colab
+	.venv-colab/bin/python -m pip install --quiet -r $<
 	touch $@
 
 .venv-%/ready: benchmarks/requirements-%.txt
