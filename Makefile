@@ -7,7 +7,7 @@ READY := .venv/ready
 COLAB_PYTHON ?= python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-colab execute lint launch-links bench bench-self clean requirements
+.PHONY: help lab test test-colab execute lint launch-links memory bench bench-self clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -32,6 +32,9 @@ lint: $(READY) ## check the style of package, tests, tools and notebooks
 
 launch-links: $(READY) ## write Colab and Binder links for REPO=owner/name everywhere (REPO= removes them)
 	$(BIN)/python tools/stamp_launch_links.py $(if $(filter undefined,$(origin REPO)),,-- "$$REPO")
+
+memory: $(READY) ## measure the peak memory of each lesson's kernel (on Linux)
+	$(BIN)/python tools/measure_memory.py $(NOTEBOOKS)
 
 bench: $(READY) .venv-gfnx/ready .venv-torchgfn/ready ## time this package beside gfnx and torchgfn (half an hour, quiet machine)
 	$(BIN)/python benchmarks/compare.py --gfn-utils $(BIN)/python \
