@@ -4,9 +4,11 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$python && break; done)
 BIN := .venv/bin
 READY := .venv/ready
+COLAB_PYTHON ?= python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help lab playground test test-browser execute lint bench bench-self clean requirements
+.PHONY: help lab playground test test-browser test-colab execute lint launch-links memory bench bench-self \
+	clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -25,12 +27,21 @@ test: $(READY) ## set up, then run every test and every notebook
 test-browser: .venv/browser ## use lessons and playground in a real browser (needs Chromium; as root it is installed)
 	$(BIN)/python -m pytest tests/browser
 
+test-colab: .venv-colab/ready ## run every lesson as Colab would, with its versions (needs Python 3.13, git, 8 minutes)
+	.venv-colab/bin/python tools/run_in_colab_environment.py $(NOTEBOOKS)
+
 execute: $(READY) ## run every notebook and save it in canonical form
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
 
 lint: $(READY) ## check the style of package, tests, tools and notebooks
 	$(BIN)/ruff check gfn_utils tests tools benchmarks notebooks
 	$(BIN)/ruff format --check gfn_utils tests tools benchmarks notebooks
+
+launch-links: $(READY) ## write Colab and Binder links for REPO=owner/name everywhere (REPO= removes them)
+	$(BIN)/python tools/stamp_launch_links.py $(if $(filter undefined,$(origin REPO)),,-- "$$REPO")
+
+memory: $(READY) ## measure the peak memory of each lesson's kernel (on Linux)
+	$(BIN)/python tools/measure_memory.py $(NOTEBOOKS)
 
 bench: $(READY) .venv-gfnx/ready .venv-torchgfn/ready ## time this package beside gfnx and torchgfn (half an hour, quiet machine)
 	$(BIN)/python benchmarks/compare.py --gfn-utils $(BIN)/python \
@@ -47,7 +58,7 @@ requirements: ## pin the newest allowed versions (needs uv), then see CONTRIBUTI
 	rm requirements.txt.old
 
 clean: ## remove the environment and everything made by running
-	rm -rf .venv .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-colab .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 $(READY): requirements.txt pyproject.toml
@@ -61,6 +72,14 @@ $(READY): requirements.txt pyproject.toml
 	command -v chromium || { apt-get update --quiet && apt-get install --yes --quiet chromium; } \
 		|| { echo "make test-browser needs the program chromium: install it first."; exit 1; }
 	$(BIN)/python -m pip install --quiet -r requirements-browser.txt
+	touch $@
+
+.venv-colab/ready: requirements-colab.txt
+	@$(COLAB_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' || { \
+		echo "make test-colab needs Python 3.13, and $(COLAB_PYTHON) is missing or another version."; \
+		echo "Install it, or name one: make test-colab COLAB_PYTHON=..."; exit 1; }
+	$(COLAB_PYTHON) -m venv .venv-colab
+	.venv-colab/bin/python -m pip install --quiet -r $<
 	touch $@
 
 .venv-%/ready: benchmarks/requirements-%.txt

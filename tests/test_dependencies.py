@@ -1,9 +1,13 @@
-"""pyproject.toml, requirements.txt and environment.yml name the same packages."""
+"""pyproject.toml, requirements.txt and environment.yml name the same packages; Colab has them."""
 
+import ast
 import pathlib
 import re
+import sys
 import tomllib
 
+import nbformat
+import pytest
 from packaging.requirements import Requirement
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -22,8 +26,9 @@ def direct_dependencies() -> list[Requirement]:
     return [Requirement(line) for line in lines]
 
 
-def pinned() -> list[Requirement]:
-    return [Requirement(line) for line in (ROOT / "requirements.txt").read_text().splitlines()]
+def pinned(file: str = "requirements.txt") -> list[Requirement]:
+    lines = (ROOT / file).read_text().splitlines()
+    return [Requirement(line) for line in lines if not line.startswith("#")]
 
 
 def conda_pins() -> list[str]:
@@ -40,11 +45,12 @@ def test_requirements_pin_every_direct_dependency_within_its_bounds():
             assert direct.specifier.contains(version), f"{direct} does not allow {version}"
 
 
-def test_every_requirement_is_pinned_and_names_no_index():
-    text = (ROOT / "requirements.txt").read_text()
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-colab.txt"])
+def test_every_requirement_is_pinned_and_names_no_index(file):
+    text = (ROOT / file).read_text()
     assert "://" not in text
     assert "--" not in text
-    assert all(str(requirement.specifier).startswith("==") for requirement in pinned())
+    assert all(str(requirement.specifier).startswith("==") for requirement in pinned(file))
 
 
 def test_environment_pins_the_direct_dependencies_as_requirements_do():
@@ -59,3 +65,28 @@ def test_environment_names_one_python_that_the_project_allows():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert version == "3.12"
     assert Requirement(f"python{project['requires-python']}").specifier.contains(version + ".0")
+
+
+def test_colab_has_what_the_package_needs_within_its_bounds():
+    """There the package is installed with --no-deps: pip does not look."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    colab = {library(p): str(p.specifier)[2:] for p in pinned("requirements-colab.txt")}
+    for needed in map(Requirement, project["dependencies"]):
+        assert needed.specifier.contains(colab[needed.name]), f"{needed}: {colab[needed.name]}"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda p: p.stem)
+def test_colab_has_what_a_lesson_imports_or_its_first_cell_installs_it(path):
+    sources = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    installed = re.search(r"%pip install .*", sources[0])[0].split()
+    there = {library(p) for p in pinned("requirements-colab.txt")} | {*installed, "gfn_utils"}
+    missing = imported_modules("\n".join(sources)) - sys.stdlib_module_names - there
+    assert not missing
+
+
+def imported_modules(source: str) -> set[str]:
+    """The top-level modules that a lesson imports; a distribution of each has the same name."""
+    nodes = list(ast.walk(ast.parse(re.sub(r"^( *)%.*", r"\1pass", source, flags=re.M))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names}

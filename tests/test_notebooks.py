@@ -107,7 +107,7 @@ def test_every_picture_is_followed_by_what_to_see(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_links_between_lessons_lead_somewhere(path):
     for cell in read(path).cells:
-        for target in re.findall(r"\]\(([^)]+\.ipynb)\)", cell.source):
+        for target in re.findall(r"\]\(([^):]+\.ipynb)\)", cell.source):
             assert (path.parent / target).exists(), target
 
 
