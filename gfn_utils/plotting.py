@@ -164,7 +164,7 @@ def walk(
     sign = -1 if backward else 1
     _draw_moves(ax, here[None], moves[None], colour, sign, tail=0.3, length=1.2, width=0.014)
     # Numbers beside the middle of the arrows, where neither hides the other's.
-    aside = sign * np.array([[0, -0.38], [0.5, 0]])
+    aside = sign * np.array([[0, -0.42], [0.6, 0]])
     for direction, offset, probability in zip(sign * np.eye(2), aside, moves, strict=True):
         if probability > 0:
             place = here + (0.3 + 0.6 * probability) * direction + offset

@@ -48,7 +48,7 @@ class Picture(ipywidgets.HTML):
         """Show the figure in the place of the one before, and close it."""
         with DRAWING:
             png = io.BytesIO()
-            figure.savefig(png, format="png")
+            figure.savefig(png, format="png", dpi="figure")
             plt.close(figure)
         self.png = png.getvalue()
         encoded = base64.b64encode(self.png).decode()
@@ -64,7 +64,7 @@ def new_figure(width: float, height: float) -> Figure:
     It is none of pyplot's, which would show it again below the cell that is running, and it has
     no constrained layout, which takes longer than all the rest of drawing it.
     """
-    figure = Figure(figsize=(width, height), dpi=90, facecolor="white", layout="none")
+    figure = Figure(figsize=(width, height), dpi=100, facecolor="white", layout="none")
     figure.subplots_adjust(
         left=0.55 / width, right=1 - 0.2 / width, bottom=0.55 / height, top=1 - 0.35 / height
     )
