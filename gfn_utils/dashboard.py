@@ -120,8 +120,12 @@ class TrainingDashboard:
             self.start_button.description, self.start_button.disabled = "Start", False
             self.status.value = "changed: Start begins a new run"
             return
-        start = "Start" if training.done == 0 else "Continue"
-        self.start_button.description = "Pause" if training.running else start
+        if training.finished:
+            self.start_button.description = "Finished"
+        elif training.running:
+            self.start_button.description = "Pause"
+        else:
+            self.start_button.description = "Start" if training.done == 0 else "Continue"
         self.start_button.disabled = training.finished
         self.progress.max, self.progress.value = training.settings.iterations, training.done
         self.status.value = html.escape(_status(training))

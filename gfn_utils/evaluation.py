@@ -12,8 +12,10 @@ import tensorflow as tf
 
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_states
-from gfn_utils.policy import PolicyTable, tabulate
+from gfn_utils.policy import PolicyTable
 from gfn_utils.validation import check_integer
+
+STATES_AT_ONCE = 8192
 
 
 def terminating_distribution(agent) -> np.ndarray:
@@ -149,7 +151,7 @@ def _graph(env: Environment) -> _Graph:
         raise ValueError(f"exact answers need an environment that lists its states, got {env!r}")
     states = env.states()
     allowed = np.asarray(env.forward_mask(states))[:, : env.stop_action]
-    children = np.full(allowed.shape, -1)
+    children = np.full(allowed.shape, -1, np.int32)
     for action in range(env.stop_action):
         rows = np.flatnonzero(allowed[:, action])
         moved = env.step(tf.gather(states, rows), tf.fill([len(rows)], action))
@@ -183,7 +185,16 @@ def _visit_probabilities(env, p_forward):
 
 
 def _forward_probabilities(agent):
-    return np.exp(np.asarray(tabulate(agent.env, agent.log_policy).log_pf, np.float64))
+    """P_F of every state, `[n_states, n_actions]`.
+
+    In blocks: the network's features and activations for all of many states would fill gigabytes.
+    """
+    states = agent.env.states()
+    log_pf = [
+        agent.log_policy(states[first : first + STATES_AT_ONCE])[0]
+        for first in range(0, len(states), STATES_AT_ONCE)
+    ]
+    return np.exp(np.concatenate(log_pf).astype(np.float64))
 
 
 def _distributions(p, q):

@@ -46,12 +46,17 @@ def notebooks(tmp_path_factory):
 def jupyterlab(notebooks, tmp_path_factory):
     """The address of a JupyterLab that serves the notebooks."""
     settings = tmp_path_factory.mktemp("settings")
-    tracker = settings / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
-    tracker.parent.mkdir(parents=True)
     # Otherwise cells out of sight are not in the page.
-    tracker.write_text('{"windowingMode": "none"}')
+    write_setting(settings, "notebook-extension/tracker", '{"windowingMode": "none"}')
+    write_setting(settings, "apputils-extension/notification", '{"fetchNews": "false"}')
     port = free_port()
-    command = ["lab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0"]
+    command = [
+        "jupyter-lab",
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+    ]
     command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={notebooks}"]
     with serving(command, port, JUPYTERLAB_SETTINGS_DIR=str(settings)) as address:
         yield f"{address}/lab/tree"
@@ -66,13 +71,19 @@ def voila(notebooks):
         yield address
 
 
+def write_setting(folder, name, text):
+    path = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+
+
 @contextlib.contextmanager
 def serving(command, port, **environment):
     """Run a Jupyter program until the block ends; it has answered when the block begins."""
     address = f"http://localhost:{port}"
     log = SCREENSHOTS / f"{command[0]}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    program = [sys.executable, "-m", "jupyter", *command]
+    program = [str(pathlib.Path(sys.executable).with_name(command[0])), *command[1:]]
     with log.open("w") as output:
         server = subprocess.Popen(
             program, stdout=output, stderr=output, env={**os.environ, **environment}

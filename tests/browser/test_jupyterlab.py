@@ -1,0 +1,164 @@
+"""Lessons in JupyterLab: run from top to bottom, and their controls used."""
+
+import re
+import time
+
+import pytest
+from conftest import SCREENSHOTS
+from playwright.sync_api import expect
+
+LONGEST_RUN = 180_000
+SOON = 30_000
+LAPTOP = {"width": 1280, "height": 800}
+
+
+@pytest.fixture
+def lesson(browser, jupyterlab):
+    """A function that opens a lesson, runs all of it and returns the page."""
+    page = browser.new_page(viewport=LAPTOP)
+
+    def open_and_run(name):
+        page.goto(f"{jupyterlab}/{name}.ipynb?reset")
+        run_all(page)
+        return page
+
+    yield open_and_run
+    page.close()
+
+
+def run_all(page):
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    cells.first.wait_for(timeout=SOON)
+    # A saved lesson has numbers beside its cells; without outputs they can only be new.
+    menu(page, "Edit", "Clear Outputs of All Cells")
+    expect(page.locator(".jp-Notebook .jp-OutputArea-child")).to_have_count(0, timeout=SOON)
+    menu(page, "Run", "Run All Cells")
+    number = re.compile(r"^\[\d+\]:$")
+    last = cells.last.locator(".jp-InputPrompt")
+    expect(last).to_have_text(number, timeout=LONGEST_RUN)
+    errors = '[data-mime-type="application/vnd.jupyter.error"]'
+    assert page.locator(f".jp-Notebook {errors}").count() == 0
+    for prompt in cells.locator(".jp-InputPrompt").all():
+        expect(prompt).to_have_text(number)
+
+
+def menu(page, name, entry):
+    page.locator(".lm-MenuBar-item", has_text=re.compile(f"^{name}$")).click()
+    page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{entry}$")).click()
+
+
+def output_with(page, label):
+    """The output that holds the control of this label."""
+    return page.locator(".jp-OutputArea-child", has=page.get_by_text(label, exact=True)).last
+
+
+def press(slider, key, times=1):
+    handle = slider.locator(".noUi-handle, [role=slider]").first
+    handle.scroll_into_view_if_needed()
+    handle.focus()
+    for _ in range(times):
+        handle.press(key)
+
+
+def row(control, label):
+    """The slider or field beside a label."""
+    return control.locator(".widget-inline-hbox, .jupyter-widgets.widget-inline-hbox").filter(
+        has_text=re.compile(f"^{re.escape(label)}")
+    )
+
+
+def seconds_until_changed(picture, before, act):
+    began = time.perf_counter()
+    act()
+    expect(picture).not_to_have_attribute("src", before, timeout=SOON)
+    return time.perf_counter() - began
+
+
+def test_lesson_02_exploration_and_player(lesson):
+    page = lesson("02_sampling")
+    control = output_with(page, "exploration γ")
+    picture = control.locator("img")
+    expect(picture).to_have_attribute("alt", re.compile("ends with γ = 0.30"))
+    press(row(control, "exploration γ"), "End")
+    expect(picture).to_have_attribute("alt", re.compile("ends with γ = 1.00"), timeout=SOON)
+    expect(control.get_by_text("γ = 1.00", exact=False).first).to_be_visible()
+    times = []
+    for _ in range(5):
+        before = picture.get_attribute("src")
+        moved = row(control, "exploration γ")
+        times.append(seconds_until_changed(picture, before, lambda: press(moved, "ArrowLeft")))  # noqa: B023
+    print(f"from the key to the new picture: {1000 * sorted(times)[2]:.0f} ms (median of 5)")
+    page.screenshot(path=SCREENSHOTS / "lesson_02_exploration.png")
+
+    player = output_with(page, "trajectory")
+    picture = player.locator("img")
+    before = picture.get_attribute("src")
+    player.locator(".widget-play button, .jupyter-widgets-play button").first.click()
+    expect(picture).not_to_have_attribute("src", before, timeout=SOON)
+    picture.scroll_into_view_if_needed()
+    page.screenshot(path=SCREENSHOTS / "lesson_02_player.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("03_backward_policy", "w, the weight of the agent's P_B"),
+        ("04_trajectory_balance_loss", "log Z (nats)"),
+        ("06_evaluation", "number of samples n"),
+    ],
+)
+def test_a_slider_changes_the_picture_and_its_text(lesson, name, label):
+    page = lesson(name)
+    control = output_with(page, label)
+    picture, numbers = control.locator("img"), control.locator("p").last
+    src, text = picture.get_attribute("src"), numbers.inner_text()
+    press(row(control, label), "ArrowLeft", times=2)
+    expect(picture).not_to_have_attribute("src", src, timeout=SOON)
+    expect(numbers).not_to_have_text(text, timeout=SOON)
+    picture.scroll_into_view_if_needed()
+    page.screenshot(path=SCREENSHOTS / f"lesson_{name[:2]}.png")
+
+
+def test_lesson_05_trains_under_the_hand_and_survives_the_kernel(lesson):
+    page = lesson("05_training")
+    control = output_with(page, "updates a picture")
+    button = control.get_by_role("button", name=re.compile("Start|Pause|Continue|Finished"))
+    picture, status = control.locator("img"), control.locator(".widget-html-content").first
+    before = picture.get_attribute("src")
+    button.click()
+    expect(status).to_have_text(re.compile(r"^\d[\d,]+ of 2,000 updates"), timeout=SOON)
+    first = loss_in(status)
+    expect(picture).not_to_have_attribute("src", before, timeout=SOON)
+    page.wait_for_timeout(2500)  # so that a save has been made, and the loss has fallen
+    button.click()
+    expect(status).to_have_text(re.compile("^paused"), timeout=SOON)
+    done = updates_in(status)
+    assert 0 < done < 2000
+    assert loss_in(status) < first
+    page.wait_for_timeout(500)
+    assert updates_in(status) == done
+    picture.scroll_into_view_if_needed()
+    page.screenshot(path=SCREENSHOTS / "lesson_05_paused.png")
+
+    menu(page, "Kernel", "Restart Kernel…")
+    page.get_by_role("button", name="Confirm Kernel Restart").click()
+    run_all(page)
+    control = output_with(page, "updates a picture")
+    button = control.get_by_role("button", name=re.compile("Start|Pause|Continue"))
+    status = control.locator(".widget-html-content").first
+    expect(status).to_have_text(re.compile("^paused"), timeout=SOON)
+    assert updates_in(status) == done
+    button.click()
+    expect(status).to_have_text(re.compile("^finished: 2,000 of 2,000"), timeout=LONGEST_RUN)
+    error = float(re.search(r"exact L1 ([\d.]+)", status.inner_text())[1])
+    assert error < 0.05
+    control.locator("img").scroll_into_view_if_needed()
+    page.screenshot(path=SCREENSHOTS / "lesson_05_finished.png")
+
+
+def loss_in(status):
+    return float(re.search(r"loss ([\d.e+-]+) nats", status.inner_text())[1])
+
+
+def updates_in(status):
+    return int(re.search(r"([\d,]+) of", status.inner_text())[1].replace(",", ""))
