@@ -95,7 +95,7 @@ def test_lesson_02_exploration_and_player(lesson):
     before = picture.get_attribute("src")
     player.locator(".widget-play button, .jupyter-widgets-play button").first.click()
     expect(picture).not_to_have_attribute("src", before, timeout=SOON)
-    picture.scroll_into_view_if_needed()
+    player.scroll_into_view_if_needed()
     page.screenshot(path=SCREENSHOTS / "lesson_02_player.png")
 
 
@@ -115,7 +115,7 @@ def test_a_slider_changes_the_picture_and_its_text(lesson, name, label):
     press(row(control, label), "ArrowLeft", times=2)
     expect(picture).not_to_have_attribute("src", src, timeout=SOON)
     expect(numbers).not_to_have_text(text, timeout=SOON)
-    picture.scroll_into_view_if_needed()
+    control.scroll_into_view_if_needed()
     page.screenshot(path=SCREENSHOTS / f"lesson_{name[:2]}.png")
 
 
@@ -137,7 +137,7 @@ def test_lesson_05_trains_under_the_hand_and_survives_the_kernel(lesson):
     assert loss_in(status) < first
     page.wait_for_timeout(500)
     assert updates_in(status) == done
-    picture.scroll_into_view_if_needed()
+    control.scroll_into_view_if_needed()
     page.screenshot(path=SCREENSHOTS / "lesson_05_paused.png")
 
     menu(page, "Kernel", "Restart Kernel…")
@@ -152,7 +152,7 @@ def test_lesson_05_trains_under_the_hand_and_survives_the_kernel(lesson):
     expect(status).to_have_text(re.compile("^finished: 2,000 of 2,000"), timeout=LONGEST_RUN)
     error = float(re.search(r"exact L1 ([\d.]+)", status.inner_text())[1])
     assert error < 0.05
-    control.locator("img").scroll_into_view_if_needed()
+    control.scroll_into_view_if_needed()
     page.screenshot(path=SCREENSHOTS / "lesson_05_finished.png")
 
 
