@@ -248,7 +248,10 @@ def training(env: Grid, learned, history, total: int, figure: Figure) -> Figure:
     above, below = figure.subfigures(2, 1, height_ratios=[1, 1.15])
     width = figure.get_size_inches()[0]
     learning_curves(history, env, "update", above)
-    above.subplots_adjust(left=0.6 / width, right=1 - 0.2 / width, bottom=0.24, top=0.87)
+    above.subplots_adjust(
+        left=0.6 / width, right=1 - 0.2 / width, bottom=0.24, top=0.87, wspace=0.35
+    )
+    above.axes[1].set_ylim(bottom=min(0.0, above.axes[1].get_ylim()[0]))
     for ax in above.axes:
         ax.set_xlim(0, total)
         ax.minorticks_off()
