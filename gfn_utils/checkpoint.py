@@ -36,15 +36,21 @@ def describe_environment(env: Environment) -> dict:
         raise TypeError(f"env must have settings that JSON can hold, got {settings}") from error
 
 
+def check_path(path) -> pathlib.Path:
+    """Return `path`; raise FileNotFoundError if its folder does not exist."""
+    path = pathlib.Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path must lie in a folder that exists, got {os.fspath(path)!r}")
+    return path
+
+
 @contextlib.contextmanager
 def replacing(path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of `path` once it is whole: never half of one.
 
     Raises FileNotFoundError if the folder does not exist.
     """
-    path = pathlib.Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"path must lie in a folder that exists, got {os.fspath(path)!r}")
+    path = check_path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:

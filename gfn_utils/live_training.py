@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import threading
 import time
 from collections.abc import Callable
@@ -10,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gfn_utils import checkpoint
-from gfn_utils.agent import GFNAgent, History, Progress
-from gfn_utils.validation import check_integer
+from gfn_utils import checkpoint, losses
+from gfn_utils.agent import DECAYS, GFNAgent, History, Progress
+from gfn_utils.validation import check_choice, check_integer
 
 SECONDS_BETWEEN_CHECKPOINTS = 1.0
 
@@ -41,7 +40,8 @@ class LiveTraining:
 
     Attributes: `agent`; `history`, of the whole run so far; `error`, what made it fail, or None.
 
-    Raises ValueError or TypeError for settings that `GFNAgent.train` refuses, when it starts.
+    Raises ValueError or TypeError naming the setting that is out of bounds, FileNotFoundError if
+    the folder of `path` does not exist, and ValueError if a file there is not an agent's.
     """
 
     CHUNK = 20
@@ -56,14 +56,14 @@ class LiveTraining:
     ):
         if not isinstance(agent, GFNAgent):
             raise TypeError(f"agent must be a GFNAgent, got {agent!r}")
-        check_integer("iterations", settings.iterations, minimum=1)
+        _check_settings(settings)
         self.agent = agent
         self.settings = settings
         self.on_chunk, self.on_end = on_chunk, on_end
         self.error: Exception | None = None
         self.history = _empty_history()
         self.seconds = 0.0
-        self._path = None if path is None else pathlib.Path(path)
+        self._path = None if path is None else checkpoint.check_path(path)
         self._pausing = threading.Event()
         self._thread: threading.Thread | None = None
         self._running = False
@@ -190,6 +190,13 @@ class LiveTraining:
             curves["evaluated_at"][evaluations],
             curves["l1_error"][evaluations],
         )
+
+
+def _check_settings(settings):
+    check_integer("iterations", settings.iterations, minimum=1)
+    check_integer("batch_size", settings.batch_size, minimum=1)
+    check_choice("objective", settings.objective, losses.OBJECTIVES)
+    check_choice("decay", settings.decay, DECAYS)
 
 
 def _empty_history():

@@ -1,5 +1,7 @@
 """The dashboard's buttons and the playground's page, pressed without a browser."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,26 @@ def test_start_pause_continue_reset(dashboard):
     dashboard.reset_button.click()
     assert dashboard.start_button.description == "Start"
     assert not dashboard.start_button.disabled
+    assert dashboard.picture.value == before
+
+
+def test_reset_while_it_trains_starts_from_nothing(dashboard):
+    before = dashboard.picture.value
+    reached, go_on = threading.Event(), threading.Event()
+    after_chunk = dashboard.training.on_chunk
+
+    def hold():
+        after_chunk()
+        reached.set()
+        go_on.wait(LONGEST)
+
+    dashboard.training.on_chunk = hold
+    dashboard.start_button.click()
+    assert reached.wait(LONGEST)
+    threading.Timer(0.2, go_on.set).start()
+    dashboard.reset_button.click()
+    assert dashboard.training.done == 0
+    assert dashboard.start_button.description == "Start"
     assert dashboard.picture.value == before
 
 

@@ -176,9 +176,18 @@ def test_a_failure_is_kept_and_leaves_the_agent_whole(tmp_path):
 def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match="agent"):
         LiveTraining(ENV)
-    with pytest.raises(ValueError, match="iterations"):
-        LiveTraining(agent(), Settings(iterations=0))
-    wrong = LiveTraining(agent(), Settings(objective="magic"))
-    wrong.start()
-    wrong.join(LONGEST)
-    assert "objective" in str(wrong.error)
+    wrong = {"iterations": 0, "batch_size": 0, "objective": "magic", "decay": "fast"}
+    for name, value in wrong.items():
+        with pytest.raises(ValueError, match=name):
+            LiveTraining(agent(), Settings(**{name: value}))
+
+
+def test_a_path_that_cannot_be_written_or_is_another_file_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="path"):
+        LiveTraining(agent(), SETTINGS, tmp_path / "missing" / "run.npz")
+    path = tmp_path / "notes.npz"
+    path.write_text("no agent")
+    (tmp_path / "notes.npz.curves").write_text("no curves")
+    with pytest.raises(ValueError, match="path"):
+        LiveTraining(agent(), SETTINGS, path)
+    assert path.read_text() == "no agent"
