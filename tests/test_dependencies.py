@@ -90,3 +90,12 @@ def imported_modules(source: str) -> set[str]:
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
     return {name.split(".")[0] for name in names}
+
+
+def test_the_browser_requirements_are_pinned_within_their_bounds():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "requirements-browser.txt").read_text().splitlines()
+    pins = {pin.name: pin.specifier for pin in map(Requirement, lines)}
+    assert all(str(specifier).startswith("==") for specifier in pins.values())
+    for direct in map(Requirement, project["optional-dependencies"]["browser"]):
+        assert direct.specifier.contains(str(pins[direct.name])[2:])
