@@ -82,9 +82,7 @@ class GFNAgent:
     ):
         if not isinstance(env, Environment):
             raise TypeError(f"env must be an Environment, got {env!r}")
-        if not isinstance(hidden, (tuple, list)):
-            raise TypeError(f"hidden must be a tuple of integers of at least 1, got {hidden!r}")
-        hidden = tuple(check_integer("hidden", units, minimum=1) for units in hidden)
+        hidden = policy.check_hidden(hidden)
         check_choice("dtype", dtype, ("float64", "float32"))
         check_choice("backward_policy", backward_policy, policy.BACKWARD_POLICIES)
         self.env = env

@@ -126,9 +126,7 @@ def train_ppo(
     Raises ValueError or TypeError, naming the argument, if one is out of bounds.
     """
     _check_environment(env)
-    if not isinstance(hidden, (tuple, list)):
-        raise TypeError(f"hidden must be a tuple of integers of at least 1, got {hidden!r}")
-    hidden = tuple(check_integer("hidden", units, minimum=1) for units in hidden)
+    hidden = policy.check_hidden(hidden)
     counts = {"iterations": iterations, "batch_size": batch_size, "epochs": epochs, "chunk": chunk}
     iterations, batch_size, epochs, chunk = (
         check_integer(name, value, minimum=1) for name, value in counts.items()

@@ -9,7 +9,14 @@ import ipywidgets
 from gfn_utils import evaluation, plotting
 from gfn_utils.agent import GFNAgent
 from gfn_utils.live_training import DEFAULT_SETTINGS, LiveTraining, Settings
-from gfn_utils.widgets import DRAWING, Picture, display_control, new_figure
+from gfn_utils.widgets import (
+    DRAWING,
+    WHOLE_LABEL,
+    WRAPPED_ROW,
+    Picture,
+    display_control,
+    new_figure,
+)
 
 UPDATES_A_PICTURE = (20, 40, 100, 200, 500)
 
@@ -48,17 +55,18 @@ class TrainingDashboard:
             options=UPDATES_A_PICTURE,
             value=40,
             description="updates a picture",
-            style={"description_width": "initial"},
+            style=WHOLE_LABEL,
         )
         self.progress = ipywidgets.IntProgress(description="progress", layout={"width": "16em"})
         self.status, self.picture = ipywidgets.HTML(), Picture()
         self.start_button.on_click(self._start_or_pause)
         self.reset_button.on_click(self._reset)
-        row = {"flex_flow": "row wrap", "align_items": "center"}
         self.control = ipywidgets.VBox(
             [
-                ipywidgets.HBox([self.start_button, self.reset_button, self.every], layout=row),
-                ipywidgets.HBox([self.progress, self.status], layout=row),
+                ipywidgets.HBox(
+                    [self.start_button, self.reset_button, self.every], layout=WRAPPED_ROW
+                ),
+                ipywidgets.HBox([self.progress, self.status], layout=WRAPPED_ROW),
                 self.picture,
             ]
         )

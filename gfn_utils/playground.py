@@ -12,14 +12,12 @@ from gfn_utils.agent import GFNAgent
 from gfn_utils.dashboard import TrainingDashboard
 from gfn_utils.environments import HyperGrid, PaintedGrid
 from gfn_utils.live_training import LiveTraining, Settings
-from gfn_utils.widgets import display_control
+from gfn_utils.widgets import WHOLE_LABEL, WRAPPED_ROW, display_control
 
 LEVELS = (0.01, 0.1, 0.5, 1.0, 2.0)
 """The rewards that a cell can be painted with."""
 HEIGHTS = range(4, 13)
-WHOLE_LABEL = {"description_width": "initial"}
 CELL_LAYOUT = {"width": "auto", "height": "2.2em", "margin": "0", "padding": "0"}
-WRAPPED_ROW = {"flex_flow": "row wrap", "align_items": "center"}
 
 
 def _corners(height):

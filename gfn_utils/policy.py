@@ -13,10 +13,18 @@ import keras
 import tensorflow as tf
 
 from gfn_utils.environments import Environment
+from gfn_utils.validation import check_integer
 
 LogPolicy = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 
 BACKWARD_POLICIES = ("learned", "uniform")
+
+
+def check_hidden(hidden) -> tuple[int, ...]:
+    """Return the units of the dense layers as a tuple; raise TypeError or ValueError otherwise."""
+    if not isinstance(hidden, (tuple, list)):
+        raise TypeError(f"hidden must be a tuple of integers of at least 1, got {hidden!r}")
+    return tuple(check_integer("hidden", units, minimum=1) for units in hidden)
 
 
 def build_policy(

@@ -31,6 +31,11 @@ from gfn_utils.validation import check_integer, check_number
 DRAWING = threading.RLock()
 """Hold this while drawing, `with DRAWING:`, since Matplotlib is not made for several threads."""
 
+WHOLE_LABEL = {"description_width": "initial"}
+"""A style: room for all of a control's label."""
+WRAPPED_ROW = {"flex_flow": "row wrap", "align_items": "center"}
+"""A layout: side by side, or below one another where the page is narrow."""
+
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 ACTIONS = ("right", "up", "stop")
 SAMPLE_SIZES = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
@@ -96,7 +101,7 @@ def trajectory_player(
     last = walks.n_actions.tolist()
     step = check_integer("step", step, minimum=0, maximum=last[0])
     which = ipywidgets.BoundedIntText(
-        value=0, min=0, max=len(last) - 1, description="trajectory", style=_WHOLE_LABEL
+        value=0, min=0, max=len(last) - 1, description="trajectory", style=WHOLE_LABEL
     )
     slider = _slider(ipywidgets.IntSlider, "step", step, 0, last[0], 1)
     play = ipywidgets.Play(value=step, min=0, max=last[0], interval=1000, description="play")
@@ -360,7 +365,7 @@ def noise_floor_slider(env: Environment) -> ipywidgets.VBox:
         value=300,
         description="number of samples n",
         continuous_update=False,
-        style=_WHOLE_LABEL,
+        style=WHOLE_LABEL,
         layout=_WIDE,
     )
     seed = _slider(ipywidgets.IntSlider, "draw", 1, 1, 20, 1)
@@ -386,7 +391,6 @@ def noise_floor_slider(env: Environment) -> ipywidgets.VBox:
     return _control([size, seed], [size, seed], draw, text)[0]
 
 
-_WHOLE_LABEL = {"description_width": "initial"}
 _WIDE = {"width": "30em", "max_width": "100%"}
 
 
@@ -399,7 +403,7 @@ def _slider(kind, description, value, minimum, maximum, step):
         step=step,
         description=description,
         continuous_update=False,
-        style=_WHOLE_LABEL,
+        style=WHOLE_LABEL,
         layout=_WIDE,
     )
 
@@ -426,9 +430,7 @@ def _control(
     redraw()
     for each in redraw_on:
         each.observe(redraw, "value")
-    beside = ipywidgets.HBox(
-        [picture, numbers], layout={"flex_flow": "row wrap", "align_items": "center"}
-    )
+    beside = ipywidgets.HBox([picture, numbers], layout=WRAPPED_ROW)
     control = ipywidgets.VBox([*inputs, beside])
     display_control(control, picture, text)
     return control, redraw

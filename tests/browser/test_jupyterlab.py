@@ -62,7 +62,7 @@ def press(slider, key, times=1):
 
 def row(control, label):
     """The slider or field beside a label."""
-    return control.locator(".widget-inline-hbox, .jupyter-widgets.widget-inline-hbox").filter(
+    return control.locator(".widget-inline-hbox").filter(
         has_text=re.compile(f"^{re.escape(label)}")
     )
 
