@@ -1,5 +1,6 @@
 """Trajectories: drawn forward from the origin or backward from an object, and scored."""
 
+import itertools
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -53,11 +54,12 @@ def sample_forward_scored(
     """
     length = env.max_trajectory_length
     dtype = log_policy(env.initial_states(1))[0].dtype
+    uniform = stateless_uniform([length, batch_size], seed, dtype)
 
     def step(t, states, running, came_by, visited, actions, scores):
         said = log_policy(states)
         log_behaviour = mix_with_uniform(said[0], env.forward_mask(states), gamma)
-        action = tf.where(running, _draw(log_behaviour, _seed_of_step(seed, t, length)), PADDING)
+        action = tf.where(running, draw(log_behaviour, uniform[t]), PADDING)
         visited = visited.write(t, _where_rows(running, states, PADDING))
         actions = actions.write(t, action)
         score = score_steps(env, log_policy, said, states, action, came_by, wanted)
@@ -95,11 +97,13 @@ def sample_backward(
     nothing. `seed` as in `sample_forward`.
     """
     length, batch_size = env.max_trajectory_length, tf.shape(terminal)[0]
+    dtype = log_policy(env.initial_states(1))[1].dtype
+    uniform = stateless_uniform([length, batch_size], seed, dtype)
 
     def back_step(t, states, visited, actions):
         log_pb = log_policy(states)[1]
         at_origin = ~tf.reduce_any(env.backward_mask(states), axis=-1)
-        action = tf.where(at_origin, PADDING, _draw(log_pb, _seed_of_step(seed, t, length)))
+        action = tf.where(at_origin, PADDING, draw(log_pb, uniform[t]))
         states = env.back_step(states, action)
         return t + 1, states, visited.write(t + 1, states), actions.write(t, action)
 
@@ -224,11 +228,16 @@ def entry_of_action(table, actions):
     return tf.where(taken, chosen, tf.zeros([], table.dtype))
 
 
-def _draw(log_probabilities, seed):
-    """One action a row from unnormalised log-probabilities `[B, n]`, by the Gumbel-max trick."""
-    uniform = stateless_uniform(tf.shape(log_probabilities), seed, log_probabilities.dtype)
-    gumbel = -tf.math.log(-tf.math.log(uniform))
-    return tf.argmax(log_probabilities + gumbel, axis=-1, output_type=tf.int32)
+def draw(log_probabilities, uniform):
+    """One action a row from log-probabilities `[B, n]`, by a number `[B]` in (0, 1) for each.
+
+    The action is the first at which the probabilities add up to more than the number. They are
+    added one by one: then what is impossible adds exactly nothing, and is never drawn.
+    """
+    probabilities = tf.unstack(tf.exp(log_probabilities), axis=-1)
+    *cumulated, total = itertools.accumulate(probabilities)
+    passed = [tf.cast(below <= uniform * total, tf.int32) for below in cumulated]
+    return tf.add_n(passed) if passed else tf.zeros_like(total, tf.int32)
 
 
 def stateless_uniform(shape, seed, dtype):
@@ -241,11 +250,6 @@ def stateless_uniform(shape, seed, dtype):
     drawn = tf.random.stateless_uniform(shape, seed, None, None, integer, alg="philox")
     drawn = tf.bitwise.right_shift(drawn, tf.constant(bits - kept, integer))
     return (tf.cast(drawn, dtype) + 0.5) * 2.0**-kept
-
-
-def _seed_of_step(seed, t, length):
-    seed = tf.cast(seed, tf.int64)
-    return tf.stack([seed[0], seed[1] * length + tf.cast(t, tf.int64)])
 
 
 def _at_departure(scores):
