@@ -205,7 +205,7 @@ def test_every_way_to_the_gradient_is_that_of_finite_differences(
         }
         return tf.reduce_mean(losses.evaluate(objective, **known))
 
-    def draw(log_policy):
+    def draw(log_policy, part=0):
         return trajectories, sampling.score(env, log_policy, trajectories, wanted)
 
     @tf.function
@@ -216,7 +216,7 @@ def test_every_way_to_the_gradient_is_that_of_finite_differences(
     if ways == "table":
         loss, gradient = training.tabulated_gradient(*arguments)
     else:
-        loss, gradient = training.blockwise_gradient(*arguments, ways)
+        loss, gradient = training.blockwise_gradient(*arguments, block_sizes=ways)
     np.testing.assert_allclose(loss, loss_at(*weights), rtol=1e-12)
     # Along five random directions in the space of all weights.
     rng = np.random.default_rng(0)

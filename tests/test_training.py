@@ -106,14 +106,14 @@ def test_the_ways_to_the_gradient_agree(randomise, backward_policy, direction, b
     else:
         sampled = agent.sample_backward([[3, 3], [0, 0], [1, 2], [3, 0]])
 
-    def draw(log_policy):
+    def draw(log_policy, part=0):
         return sampled, sampling.score(GRID, log_policy, sampled, WANTED)
 
     arguments = GRID, log_policy, weights, draw, uneven_loss, WANTED
     if block_sizes == "table":
         loss, gradient = training.tabulated_gradient(*arguments)
     else:
-        loss, gradient = training.blockwise_gradient(*arguments, block_sizes)
+        loss, gradient = training.blockwise_gradient(*arguments, block_sizes=block_sizes)
     expected_loss, expected = gradient_directly(log_policy, GRID, weights, sampled, uneven_loss)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
     for found, value in zip(gradient, expected, strict=True):
@@ -126,9 +126,52 @@ def test_a_table_is_made_where_the_states_are_fewer_than_the_steps():
     assert not training.fits_in_a_table(Words(), 10**6)
 
 
-@pytest.mark.parametrize("batch_size", [2, 6], ids=["blockwise", "tabulated"])
+@pytest.mark.parametrize("n_parts", [1, 2, 3])
+def test_parts_of_a_batch_have_the_gradient_of_the_whole(randomise, n_parts):
+    agent = randomise(small_agent(), seed=1)
+    weights, log_policy = weights_of(agent), log_policy_of(agent)
+    sampled = agent.sample(6)
+
+    def draw(log_policy, part):
+        own = [tf.stack(tf.split(each, n_parts))[part] for each in sampled]
+        trajectories = sampling.Trajectories(*own)
+        return trajectories, sampling.score(GRID, log_policy, trajectories, WANTED)
+
+    def variance(trajectories, scores, log_z):
+        # What no part can know by itself.
+        loss = losses.log_variance(**scores, log_reward=trajectories.log_reward)
+        return tf.reduce_mean(loss) + uneven_loss(trajectories, scores, log_z)
+
+    loss, gradient = training.blockwise_gradient(
+        GRID, log_policy, weights, draw, variance, WANTED, n_parts, (7,)
+    )
+    expected_loss, expected = gradient_directly(log_policy, GRID, weights, sampled, variance)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
+    for found, value in zip(gradient, expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-10, atol=1e-10)
+
+
+def test_large_batches_are_drawn_in_two_parts():
+    def n_parts(env, units, batch_size):
+        kind = training.Kind(env, (units, units), "float32", "learned")
+        return training.n_parts_of_batch(kind, batch_size)
+
+    large = HyperGrid(4, 16)
+    assert n_parts(large, 256, 128) == 2
+    assert n_parts(large, 256, 127) == 1  # no two equal parts
+    assert n_parts(large, 256, 16) == 1  # too few rows
+    assert n_parts(large, 32, 128) == 1  # too few units
+    assert n_parts(HyperGrid(2, 8), 256, 128) == 1  # a table
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "n_parts"), [(2, 1), (6, 1), (2, 2)], ids=["blockwise", "tabulated", "in parts"]
+)
 @pytest.mark.parametrize("offline", [True, False], ids=["offline", "on policy"])
-def test_compiled_updates_equal_those_made_by_hand(randomise, offline, batch_size):
+def test_compiled_updates_equal_those_made_by_hand(
+    randomise, monkeypatch, offline, batch_size, n_parts
+):
+    monkeypatch.setattr(training, "n_parts_of_batch", lambda *_: n_parts)
     agent = randomise(small_agent(seed=3, gamma=0.3), seed=4)
     env, log_policy, n_updates = GRID, log_policy_of(agent), 3
     gamma, seed = tf.constant(0.3, tf.float64), tf.constant(6, tf.int64)
@@ -139,21 +182,29 @@ def test_compiled_updates_equal_those_made_by_hand(randomise, offline, batch_siz
     weight[1, -1] = 0
     state = training.initial_state(weights_of(agent))._replace(iteration=tf.constant(9, tf.int64))
     batches = (Batches(terminal, tf.constant(weight)),) if offline else ()
-    chunk = training.compile_chunk(agent.kind, batch_size, offline, "trajectory_balance")
+    compile_chunk = training.compile_chunk.__wrapped__  # past the cache, because of the parts
+    chunk = compile_chunk(agent.kind, batch_size, offline, "trajectory_balance")
     betas = tf.constant([0.6, 0.9], tf.float64)
     unused = tf.constant(0.9, tf.float64)
     result = chunk(state, rates, tf.constant(n_updates), betas, gamma, unused, seed, *batches)
 
     for i in range(n_updates):
-        seed_of_update = tf.stack([seed, 9 + i])
-        if offline:
-            trajectories = sampling.sample_backward(
-                env, log_policy(state.weights), terminal[i], seed_of_update
-            )
-        else:
-            trajectories = sampling.sample_forward(
-                env, log_policy(state.weights), batch_size, seed_of_update, gamma
-            )
+        drawn = []
+        for part, ends in enumerate(tf.split(terminal[i], n_parts)):
+            part_seed = tf.stack([seed, n_parts * (9 + i) + part])
+            if offline:
+                drawn.append(
+                    sampling.sample_backward(env, log_policy(state.weights), ends, part_seed)
+                )
+            else:
+                drawn.append(
+                    sampling.sample_forward(
+                        env, log_policy(state.weights), len(ends), part_seed, gamma
+                    )
+                )
+        trajectories = sampling.Trajectories(
+            *(tf.concat(each, 0) for each in zip(*drawn, strict=False))
+        )
 
         def weighted_mean(trajectories, scores, log_z, counts=weight[i]):
             loss = losses.trajectory_balance(
