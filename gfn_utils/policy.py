@@ -95,12 +95,14 @@ def evaluate_network(
 def _encoded_product(env, states, kernel):
     """`env.encode(states) @ kernel`; where the hot features are known, the sum of their rows.
 
-    With 1,250 features, two of them hot, an update takes a third of the time.
+    With 1,250 features, two of them hot, an update takes a third of the time; with the 64 of a grid
+    of 16⁴, four of them hot, seven eighths.
     """
     hot = env.hot_features(states)
     if hot is None:
         return tf.cast(env.encode(states), kernel.dtype) @ kernel
-    return tf.reduce_sum(tf.gather(kernel, hot), axis=1)
+    rows = tf.gather_nd(kernel, hot[:, :, None])  # gather's gradient would not be a plain tensor
+    return tf.reduce_sum(rows, axis=1)
 
 
 def masked_log_softmax(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -161,7 +161,14 @@ BROKEN_GRIDS = {
             "states": down(HyperGrid.states),
             **{
                 name: up(getattr(HyperGrid, name))
-                for name in ("index", "forward_mask", "backward_mask", "log_reward", "encode")
+                for name in (
+                    "index",
+                    "forward_mask",
+                    "backward_mask",
+                    "log_reward",
+                    "encode",
+                    "hot_features",
+                )
             },
         },
         "states must have entries of at least 0 (−1 is padding): [-1, -1]",

@@ -57,6 +57,9 @@ class Grid(Environment):
         one_hot = tf.one_hot(states, self.height, dtype=tf.float32)
         return tf.reshape(one_hot, [-1, self.ndim * self.height])
 
+    def hot_features(self, states):
+        return states + self.height * tf.range(self.ndim)
+
     def states(self):
         if self.n_states is None:
             raise ValueError(
