@@ -6,7 +6,7 @@ import pytest
 from conftest import SCREENSHOTS
 from playwright.sync_api import expect
 
-SOON = 180_000
+SOON = 60_000
 TRAINED = re.compile("^finished: 500 of 500 updates")
 WIDTHS = {"laptop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 
