@@ -72,26 +72,6 @@ def build_state_flow(policy: keras.Model, seed: int = 0) -> keras.layers.Dense:
     return head
 
 
-def evaluate_network(
-    env: Environment, weights: Sequence[tf.Tensor], states: tf.Tensor, n_heads: int = 2
-) -> list[tf.Tensor]:
-    """The unmasked logits of P_F and P_B that `build_policy`'s network gives with these weights.
-
-    With `n_heads=3` the last of the weights are those of the state flow, `[B, 1]` in the result.
-
-    The network as a pure function, which is what compiled training needs. The heads are one
-    product: apart they would be so narrow that they cost as much as a layer.
-    """
-    layers = list(zip(weights[::2], weights[1::2], strict=True))
-    hidden, heads = layers[:-n_heads], layers[-n_heads:]
-    all_heads = [tf.concat(parts, axis=-1) for parts in zip(*heads, strict=True)]
-    (kernel, bias), *further = [*hidden, all_heads]
-    values = _encoded_product(env, states, tf.convert_to_tensor(kernel)) + bias
-    for kernel, bias in further:
-        values = tf.nn.relu(values) @ kernel + bias
-    return tf.split(values, [bias.shape[0] for _, bias in heads], axis=-1)
-
-
 def _encoded_product(env, states, kernel):
     """`env.encode(states) @ kernel`; where the hot features are known, the sum of their rows.
 
@@ -116,32 +96,90 @@ def masked_log_softmax(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     return tf.where(mask, log_probabilities, tf.constant(float("-inf"), logits.dtype))
 
 
+class NetworkPolicy(NamedTuple):
+    """The network as a log-policy: a pure function, which is what compiled training needs."""
+
+    env: Environment
+    layers: tuple[tf.Tensor, ...]
+    """A kernel and a bias for each layer, of which the last is all heads side by side."""
+    backward_policy: str
+    log_z: tuple[tf.Tensor, ...]
+    """log Z in nats, `[]`, if state flows are learned, and otherwise nothing."""
+
+    def __call__(self, states: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return self.evaluate(states)[0]
+
+    def evaluate(
+        self, states: tf.Tensor, known: Sequence[tf.Tensor] | None = None
+    ) -> tuple[tuple[tf.Tensor, ...], list[tf.Tensor]]:
+        """What the policy says of the states, and the outputs of all layers but the first.
+
+        Where these outputs are `known`, from an earlier evaluation of the same states with the same
+        weights, they are differentiated but not worked out again.
+        """
+        _, *further = outputs = self.layer_outputs(states, known)
+        logits = outputs[-1]
+        n_actions = self.env.n_actions
+        forward, backward = logits[:, :n_actions], logits[:, n_actions : 2 * n_actions - 1]
+        if self.backward_policy == "uniform":
+            backward = tf.zeros_like(backward)
+        log_pf = masked_log_softmax(forward, self.env.forward_mask(states))
+        log_pb = masked_log_softmax(backward, self.env.backward_mask(states))
+        at_origin = ~tf.reduce_any(self.env.backward_mask(states), axis=-1)
+        log_flow = [tf.where(at_origin, log_z, logits[:, -1]) for log_z in self.log_z]
+        return (log_pf, log_pb, *log_flow), further
+
+    def layer_outputs(
+        self, states: tf.Tensor, known: Sequence[tf.Tensor] | None = None
+    ) -> list[tf.Tensor]:
+        """What each layer gives before its activation, `[B, units]`; last the unmasked logits."""
+        (kernel, bias), *further = zip(self.layers[::2], self.layers[1::2], strict=True)
+        outputs = [_encoded_product(self.env, states, kernel) + bias]
+        for number, (kernel, bias) in enumerate(further):
+            inputs = tf.nn.relu(outputs[-1])
+            if known is None:
+                outputs.append(inputs @ kernel + bias)
+            else:
+                outputs.append(_known_dense(inputs, kernel, bias, known[number]))
+        return outputs
+
+    def turned(self) -> "NetworkPolicy":
+        """With the kernels of all layers but the first transposed; turned twice it is the same."""
+        kernel, bias, *further = self.layers
+        return self._replace(layers=(kernel, bias, *map(tf.transpose, further)))
+
+
 def network_log_policy(
     env: Environment,
     weights: Sequence[tf.Tensor],
     backward_policy: str = "learned",
     log_z: tf.Tensor | None = None,
-) -> LogPolicy:
+) -> NetworkPolicy:
     """The log-policy of the network with the given weights, in the order of `keras.Model.weights`.
 
-    With `backward_policy="uniform"` P_B is 1 / (number of parents) and its head goes unused. With
-    `log_z` the weights of a state-flow head come last, and log F is given too: log Z at the
-    origin, elsewhere what the head says.
+    It keeps the weights as they are now. With `backward_policy="uniform"` P_B is 1 / (number of
+    parents) and its head goes unused. With `log_z` the weights of a state-flow head come last, and
+    log F is given too: log Z at the origin, elsewhere what the head says.
     """
+    n_heads = 2 if log_z is None else 3
+    weights = [tf.convert_to_tensor(weight) for weight in weights]
+    hidden, heads = weights[: -2 * n_heads], weights[-2 * n_heads :]
+    # Apart the heads would be so narrow that each costs as much as a layer.
+    one_head = [tf.concat(parts, axis=-1) for parts in (heads[::2], heads[1::2])]
+    layers = *hidden, *one_head
+    return NetworkPolicy(env, layers, backward_policy, () if log_z is None else (log_z,))
 
-    def log_policy(states):
-        n_heads = 2 if log_z is None else 3
-        forward, backward, *flow = evaluate_network(env, weights, states, n_heads)
-        if backward_policy == "uniform":
-            backward = tf.zeros_like(backward)
-        log_pf = masked_log_softmax(forward, env.forward_mask(states))
-        log_pb = masked_log_softmax(backward, env.backward_mask(states))
-        if log_z is None:
-            return log_pf, log_pb
-        at_origin = ~tf.reduce_any(env.backward_mask(states), axis=-1)
-        return log_pf, log_pb, tf.where(at_origin, log_z, flow[0][:, 0])
 
-    return log_policy
+@tf.custom_gradient
+def _known_dense(inputs, kernel, bias, output):
+    """`inputs @ kernel + bias`, which is known to be `output`."""
+
+    def gradient(upstream):
+        of_inputs = tf.matmul(upstream, kernel, transpose_b=True)
+        of_kernel = tf.matmul(inputs, upstream, transpose_a=True)
+        return of_inputs, of_kernel, tf.reduce_sum(upstream, axis=0), None
+
+    return tf.identity(output), gradient
 
 
 class PolicyTable(NamedTuple):

@@ -1,7 +1,7 @@
 """Trajectories: drawn forward from the origin or backward from an object, and scored."""
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,9 @@ from gfn_utils.environments import Environment
 from gfn_utils.policy import LogPolicy
 
 PADDING = -1
+
+Evaluate = Callable[[tf.Tensor], tuple[tuple[tf.Tensor, ...], list[tf.Tensor]]]
+"""From states to what a log-policy says of them, and what was worked out for that."""
 
 
 class Trajectories(NamedTuple):
@@ -36,56 +39,52 @@ def sample_forward(
 
     `seed` is an integer tensor `[2]`: the same seed gives the same trajectories.
     """
-    return sample_forward_scored(env, log_policy, batch_size, seed, gamma, ())[0]
+    return sample_forward_keeping(
+        env, lambda states: (log_policy(states), []), batch_size, seed, gamma
+    )[0]
 
 
-def sample_forward_scored(
-    env: Environment,
-    log_policy: LogPolicy,
-    batch_size,
-    seed: tf.Tensor,
-    gamma=0.0,
-    wanted: Collection[str] = ("log_pf", "log_pb"),
-) -> tuple[Trajectories, dict[str, tf.Tensor]]:
-    """`sample_forward`, and what `score` would say of the trajectories.
+def sample_forward_keeping(
+    env: Environment, evaluate: Evaluate, batch_size, seed: tf.Tensor, gamma=0.0
+) -> tuple[Trajectories, list[tf.Tensor]]:
+    """`sample_forward`, and what was worked out on the way, so that nobody does it again.
 
-    The sampler asks the policy in every state it visits, so the scores of its steps cost no
-    further evaluation.
+    `evaluate(states)` gives what a log-policy says of states `[B, ...]`, and tensors `[B, ...]` to
+    keep. Those of all steps come back as `[T, B, ...]`, time first, with zeros or what does not
+    matter in the padding. To keep anything, the batch size must not be a tensor.
     """
     length = env.max_trajectory_length
-    dtype = log_policy(env.initial_states(1))[0].dtype
-    uniform = stateless_uniform([length, batch_size], seed, dtype)
+    said, kept = evaluate(env.initial_states(batch_size))
+    uniform = stateless_uniform([length, batch_size], seed, said[0].dtype)
 
-    def step(t, states, running, came_by, visited, actions, scores):
-        said = log_policy(states)
-        log_behaviour = mix_with_uniform(said[0], env.forward_mask(states), gamma)
+    def step(t, states, running, visited, actions, kept):
+        (log_pf, *_), found = evaluate(states)
+        # XLA hands what is ready early to another thread, and with it the rest of the step, away
+        # from the cache that holds the weights. So the mask waits for the network.
+        allowed = env.forward_mask(states) & ~tf.math.is_nan(log_pf)
+        log_behaviour = mix_with_uniform(log_pf, allowed, gamma)
         action = tf.where(running, draw(log_behaviour, uniform[t]), PADDING)
         visited = visited.write(t, _where_rows(running, states, PADDING))
         actions = actions.write(t, action)
-        score = score_steps(env, log_policy, said, states, action, came_by, wanted)
-        scores = {name: scores[name].write(t, score[name]) for name in scores}
+        kept = [array.write(t, each) for array, each in zip(kept, found, strict=True)]
         running &= action != env.stop_action
-        came_by = tf.where(running, action, PADDING)
-        return t + 1, env.step(states, action), running, came_by, visited, actions, scores
+        return t + 1, env.step(states, action), running, visited, actions, kept
 
-    loop = tf.while_loop(
+    _, terminal, _, visited, actions, kept = tf.while_loop(
         lambda t, states, running, *_: (t < length) & tf.reduce_any(running),
         step,
         (
             0,
             env.initial_states(batch_size),
             tf.fill([batch_size], True),
-            tf.fill([batch_size], PADDING),
             _filled_array(length + 1, tf.fill([batch_size, *env.state_shape], PADDING)),
             _filled_array(length, tf.fill([batch_size], PADDING)),
-            {name: _filled_array(length, tf.zeros([batch_size], dtype)) for name in wanted},
+            [tf.TensorArray(each.dtype, length, element_shape=each.shape) for each in kept],
         ),
     )
-    terminal = loop[1]
-    visited, actions = (_batch_first(array.stack()) for array in loop[4:6])
+    visited, actions = (_batch_first(array.stack()) for array in (visited, actions))
     trajectories = Trajectories(visited, actions, terminal, env.log_reward(terminal))
-    scores = {name: _batch_first(array.stack()) for name, array in loop[6].items()}
-    return trajectories, _at_departure(scores)
+    return trajectories, [array.stack() for array in kept]
 
 
 def sample_backward(
@@ -130,12 +129,17 @@ def log_probabilities(
 
 
 def score(
-    env: Environment, log_policy: LogPolicy, trajectories: Trajectories, wanted: Collection[str]
+    env: Environment,
+    log_policy: LogPolicy,
+    trajectories: Trajectories,
+    wanted: Collection[str],
+    known: Sequence[tf.Tensor] | None = None,
 ) -> dict[str, tf.Tensor]:
     """What a policy says of every step of the trajectories, each `[B, T]` in nats.
 
     `wanted` are names out of `log_pf`, `log_pb`, `log_flow` and `log_inflow`, as
-    `gfn_utils.losses` explains them. All are 0 in the padding.
+    `gfn_utils.losses` explains them. All are 0 in the padding. `known` are the layers' outputs that
+    `sample_forward_keeping` has kept, if the policy is a NetworkPolicy and they were.
     """
     actions = trajectories.actions
     taken = actions != PADDING
@@ -145,7 +149,12 @@ def score(
     states = tf.reshape(trajectories.states[:, : actions.shape[1]], [-1, *env.state_shape])
     states = _where_rows(tf.reshape(taken, [-1]), states, env.initial_states(1))
     flat = (tf.reshape(each, [-1]) for each in (actions, tf.where(taken, came_by, PADDING)))
-    scores = score_steps(env, log_policy, log_policy(states), states, *flat, wanted)
+    if known is None:
+        said = log_policy(states)
+    else:
+        known = [tf.reshape(_batch_first(each), [-1, each.shape[-1]]) for each in known]
+        said, _ = log_policy.evaluate(states, known)
+    scores = score_steps(env, log_policy, said, states, *flat, wanted)
     return _at_departure({name: tf.reshape(scores[name], tf.shape(actions)) for name in scores})
 
 

@@ -19,7 +19,7 @@ from gfn_utils.policy import network_log_policy, tabulate
 from gfn_utils.sampling import (
     PADDING,
     sample_backward,
-    sample_forward_scored,
+    sample_forward_keeping,
     score,
     score_steps,
 )
@@ -104,14 +104,14 @@ def compile_chunk(kind: Kind, batch_size: int, offline: bool, objective: str):
     n_parts = n_parts_of_batch(kind, batch_size)
 
     def update(state, rates, betas, seed, gamma, sub_trajectory_lambda, batch):
-        def draw(log_policy, part=0):
+        def draw(evaluate, part=0):
             part_seed = tf.stack([seed, n_parts * state.iteration + part])
             if not offline:
                 size = batch_size // n_parts
-                return sample_forward_scored(env, log_policy, size, part_seed, gamma, wanted)
+                return sample_forward_keeping(env, evaluate, size, part_seed, gamma)
             terminal = tf.stack(tf.split(batch.terminal, n_parts))[part]
-            trajectories = sample_backward(env, log_policy, terminal, part_seed)
-            return trajectories, score(env, log_policy, trajectories, wanted)
+            trajectories = sample_backward(env, lambda s: evaluate(s)[0], terminal, part_seed)
+            return trajectories, None
 
         def mean_loss(trajectories, scores, log_z):
             loss = losses.evaluate(
@@ -179,14 +179,15 @@ def n_parts_of_batch(kind: Kind, batch_size: int) -> int:
 def tabulated_gradient(env, log_policy_of, weights, draw, mean_loss, wanted):
     """The loss of a batch and its gradient, with one evaluation of the network on all states.
 
-    `log_policy_of(weights)` is a log-policy; `draw(log_policy)` gives trajectories and the
-    `wanted` scores of their steps; `mean_loss` of these and log Z is the scalar to differentiate.
+    `log_policy_of(weights)` is a NetworkPolicy; `draw(evaluate)` gives trajectories and what was
+    kept of evaluating it, or None, as `sample_forward_keeping` does; `mean_loss` of trajectories,
+    the `wanted` scores of their steps, and log Z is the scalar to differentiate.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(weights)
         table = tabulate(env, log_policy_of(weights))
         with tape.stop_recording():
-            trajectories, _ = draw(table.log_policy)
+            trajectories, _ = draw(lambda states: (table.log_policy(states), []))
         scores = score(env, table.log_policy, trajectories, wanted)
         loss = mean_loss(trajectories, scores, weights[-1])
     return loss, tape.gradient(loss, weights, unconnected_gradients="zero")
@@ -199,15 +200,17 @@ def blockwise_gradient(
 
     Most of a padded batch is padding. The scores of the steps are known when the trajectories are
     drawn, so the loss and its slope along each of them are too. What is left of the chain rule
-    is a weighted sum over the steps taken.
+    is a weighted sum over the steps taken, for which the layers' outputs are known as well.
 
-    `draw(log_policy, part)` gives a part of the batch. Each stage is a program of its own, and
+    `draw(evaluate, part)` gives a part of the batch. Each stage is a program of its own, and
     those of two parts run at once; inside a larger program they are one with it.
     """
 
     @_xla
     def draw_part(weights, part):
-        return draw(log_policy_of(weights), part)
+        log_policy = log_policy_of(weights)
+        trajectories, known = draw(log_policy.evaluate, part)
+        return (trajectories, score(env, log_policy, trajectories, wanted, known)), known
 
     @_xla
     def loss_and_slopes(parts, log_z):
@@ -220,9 +223,9 @@ def blockwise_gradient(
         return loss, [{name: split[name][i] for name in split} for i in range(n_parts)], slope_log_z
 
     @_xla
-    def gradient_of_part(weights, trajectories, slopes):
+    def gradient_of_part(weights, trajectories, known, slopes):
         return gradient_of_steps(
-            env, log_policy_of, weights, trajectories, slopes, wanted, block_sizes
+            env, log_policy_of, weights, trajectories, known, slopes, wanted, block_sizes
         )
 
     @_xla
@@ -231,21 +234,21 @@ def blockwise_gradient(
         return [*policy, log_z + slope_log_z]
 
     parts = [draw_part(weights, tf.constant(part, tf.int64)) for part in range(n_parts)]
-    loss, slopes, slope_log_z = loss_and_slopes(parts, weights[-1])
+    loss, slopes, slope_log_z = loss_and_slopes([scored for scored, _ in parts], weights[-1])
     gradients = [
-        gradient_of_part(weights, trajectories, slopes[i])
-        for i, (trajectories, _) in enumerate(parts)
+        gradient_of_part(weights, trajectories, known, slopes[i])
+        for i, ((trajectories, _), known) in enumerate(parts)
     ]
     return loss, add_up(gradients, slope_log_z)
 
 
 def gradient_of_steps(
-    env, log_policy_of, weights, trajectories, slopes, wanted, block_sizes=BLOCK_SIZES
+    env, log_policy_of, weights, trajectories, known, slopes, wanted, block_sizes=BLOCK_SIZES
 ):
     """Σ slope · ∂score/∂weights over the steps taken, with slopes `[B, T]` for the `wanted` scores.
 
     The steps are packed together, whatever trajectory they are from, and differentiated in as
-    many blocks as they fill.
+    many blocks as they fill. `known` are the layers' outputs `[T, B, units]`, or None.
     """
     actions = trajectories.actions
     came_by = tf.pad(actions[:, :-1], [[0, 0], [1, 0]], constant_values=PADDING)
@@ -253,6 +256,13 @@ def gradient_of_steps(
         slopes = {**slopes, "log_pb": tf.pad(slopes["log_pb"][:, :-1], [[0, 0], [1, 0]])}
     ends = tf.cumsum(tf.reduce_sum(tf.cast(actions != PADDING, tf.int32), axis=1))
     starts = tf.pad(ends[:-1], [[1, 0]])
+
+    # Gradients add up for transposed kernels, and in the end go back to the weights: a product of
+    # which the right factor must be transposed takes several times as long where it is narrow.
+    with tf.GradientTape(watch_accessed_variables=False) as back_to_weights:
+        back_to_weights.watch(weights)
+        turned = log_policy_of(weights).turned()
+    parameters = turned.layers, turned.log_z
 
     def add_block(start, block_size, gradients):
         place = start + tf.range(block_size)
@@ -264,18 +274,19 @@ def gradient_of_steps(
         def of_step(array):
             return tf.gather_nd(array, step)
 
+        outputs = known and [tf.gather_nd(each, step[:, ::-1]) for each in known]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(weights)
-            log_policy = log_policy_of(weights)
+            tape.watch(parameters)
+            log_policy = turned.turned()
             states, *moves = (of_step(each) for each in (trajectories.states, actions, came_by))
-            said = log_policy(states)
+            said, _ = log_policy.evaluate(states, outputs)
             scores_of_steps = score_steps(env, log_policy, said, states, *moves, wanted)
             contribution = sum(of_step(slopes[name]) * scores_of_steps[name] for name in wanted)
             total = tf.reduce_sum(tf.where(used, contribution, 0.0))
-        block = tape.gradient(total, weights, unconnected_gradients="zero")
-        return start + block_size, [sum(pair) for pair in zip(gradients, block, strict=True)]
+        block = tape.gradient(total, parameters, unconnected_gradients="zero")
+        return start + block_size, tf.nest.map_structure(tf.add, gradients, block)
 
-    start, gradients = 0, [tf.zeros_like(weight) for weight in weights]
+    start, gradients = 0, tf.nest.map_structure(tf.zeros_like, parameters)
     most = actions.shape.num_elements() or math.inf
     *large, smallest = block_sizes
     # A block that no batch could fill would be compiled in vain.
@@ -286,7 +297,9 @@ def gradient_of_steps(
             lambda start, sums, size=block_size: add_block(start, size, sums),
             (start, gradients),
         )
-    return gradients
+    return back_to_weights.gradient(
+        parameters, weights, output_gradients=gradients, unconnected_gradients="zero"
+    )
 
 
 def _xla(function):

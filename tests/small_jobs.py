@@ -13,4 +13,4 @@ BOTH_WAYS = pytest.mark.parametrize("job", [OFFLINE, ON_POLICY], ids=["offline",
 
 
 def small_agent(seed=0, **settings):
-    return GFNAgent(GRID, hidden=(8,), seed=seed, **settings)
+    return GFNAgent(GRID, **{"hidden": (8,), "seed": seed, **settings})

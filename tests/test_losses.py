@@ -71,10 +71,10 @@ def test_gradient_of_log_z_is_twice_the_imbalance(agent):
 @pytest.mark.parametrize("backward_policy", ["learned", "uniform"])
 def test_gradient_of_every_weight_is_that_of_finite_differences(agent, backward_policy):
     trajectories = agent.sample_backward(np.tile(agent.env.states(), [2, 1]))
-    log_policy = network_log_policy(agent.env, agent.policy.weights, backward_policy)
     variables = [*(weight.value for weight in agent.policy.weights), agent.log_z]
 
     def mean_loss():
+        log_policy = network_log_policy(agent.env, agent.policy.weights, backward_policy)
         return tf.reduce_mean(losses_of(agent, log_policy, agent.log_z, trajectories))
 
     with tf.GradientTape() as tape:

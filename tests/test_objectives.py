@@ -192,7 +192,8 @@ def test_every_way_to_the_gradient_is_that_of_finite_differences(
     agent = untrained(env, randomise, backward_policy=backward_policy)
     weights = weights_of(agent)
     log_policy_of = training.log_policy_of_weights(agent.kind)
-    trajectories = agent.sample_backward([[3, 3], [0, 0], [1, 2], [3, 0], [2, 2]])
+    seed = tf.constant([1, 2])
+    trajectories = sampling.sample_forward(env, log_policy_of(weights), 5, seed, 0.5)
     wanted = losses.scores_for(objective)
 
     def mean_loss(trajectories, scores, log_z):
@@ -205,12 +206,13 @@ def test_every_way_to_the_gradient_is_that_of_finite_differences(
         }
         return tf.reduce_mean(losses.evaluate(objective, **known))
 
-    def draw(log_policy, part=0):
-        return trajectories, sampling.score(env, log_policy, trajectories, wanted)
+    def draw(evaluate, part=0):
+        return sampling.sample_forward_keeping(env, evaluate, 5, seed, 0.5)
 
     @tf.function
     def loss_at(*weights):
-        return mean_loss(*draw(log_policy_of(weights)), weights[-1])
+        scores = sampling.score(env, log_policy_of(weights), trajectories, wanted)
+        return mean_loss(trajectories, scores, weights[-1])
 
     arguments = env, log_policy_of, weights, draw, mean_loss, wanted
     if ways == "table":

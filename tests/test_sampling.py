@@ -17,7 +17,12 @@ from own_environments import Graph, Subsets, Words
 from scipy.stats import chi2
 
 from gfn_utils import GFNAgent, HyperGrid, sampling
-from gfn_utils.policy import masked_log_softmax, tabulate, uniform_log_policy
+from gfn_utils.policy import (
+    masked_log_softmax,
+    network_log_policy,
+    tabulate,
+    uniform_log_policy,
+)
 
 LEVEL = 1e-4
 
@@ -293,15 +298,30 @@ def test_compiled_log_probabilities_equal_eager_ones(agent):
         np.testing.assert_allclose(found, eager, rtol=1e-12, atol=1e-13)
 
 
-def test_the_sampler_scores_its_trajectories_as_log_probabilities_does(agent):
+def test_the_sampler_keeps_what_was_worked_out_in_every_state(agent):
+    log_policy = network_log_policy(agent.env, agent.policy.weights)
     for gamma in (0.0, 0.5):
-        trajectories, scores = sampling.sample_forward_scored(
-            agent.env, agent.log_policy, 100, tf.constant([1, 2]), gamma
+        trajectories, kept = sampling.sample_forward_keeping(
+            agent.env, log_policy.evaluate, 100, tf.constant([1, 2]), gamma
         )
-        expected = sampling.log_probabilities(agent.env, agent.log_policy, trajectories)
-        assert (trajectories.actions.numpy() == -1).any()
-        np.testing.assert_allclose(scores["log_pf"], expected[0], rtol=1e-12, atol=1e-13)
-        np.testing.assert_allclose(scores["log_pb"], expected[1], rtol=1e-12, atol=1e-13)
+        taken = trajectories.actions.numpy() != -1
+        assert not taken.all()
+        _, *expected = log_policy.layer_outputs(trajectories.states[:, :-1][taken])
+        for found, outputs in zip(kept, expected, strict=True):
+            found = np.swapaxes(found, 0, 1)[taken]
+            np.testing.assert_allclose(found, outputs, rtol=1e-12, atol=1e-13)
+
+
+def test_scores_from_what_was_kept_are_those_of_log_probabilities(agent):
+    log_policy = network_log_policy(agent.env, agent.policy.weights)
+    trajectories, kept = sampling.sample_forward_keeping(
+        agent.env, log_policy.evaluate, 100, tf.constant([1, 2]), 0.5
+    )
+    wanted = ("log_pf", "log_pb")
+    scores = sampling.score(agent.env, log_policy, trajectories, wanted, kept)
+    expected = sampling.log_probabilities(agent.env, log_policy, trajectories)
+    for name, values in zip(wanted, expected, strict=True):
+        np.testing.assert_allclose(scores[name], values, rtol=1e-12, atol=1e-13)
 
 
 def test_the_seed_decides_the_sample(agent, log_policy):

@@ -96,18 +96,23 @@ def gradient_directly(log_policy, env, weights, trajectories, mean_loss):
 
 
 @pytest.mark.parametrize("backward_policy", ["learned", "uniform"])
-@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize(
+    ("direction", "hidden"), [("backward", (8,)), ("forward", ()), ("forward", (6, 5, 4))], ids=str
+)
 @pytest.mark.parametrize("block_sizes", ["table", (1,), (7,), (128,), (16, 3)], ids=str)
-def test_the_ways_to_the_gradient_agree(randomise, backward_policy, direction, block_sizes):
-    agent = randomise(small_agent(backward_policy=backward_policy), seed=1)
-    weights, log_policy = weights_of(agent), log_policy_of(agent)
-    if direction == "forward":
-        sampled = agent.sample(6)
-    else:
+def test_the_ways_to_the_gradient_agree(randomise, backward_policy, direction, hidden, block_sizes):
+    agent = small_agent(backward_policy=backward_policy, hidden=hidden)
+    weights, log_policy = weights_of(randomise(agent, seed=1)), log_policy_of(agent)
+    seed = tf.constant([1, 2])
+    if direction == "backward":
         sampled = agent.sample_backward([[3, 3], [0, 0], [1, 2], [3, 0]])
+    else:
+        sampled = sampling.sample_forward(GRID, log_policy(weights), 6, seed, 0.5)
 
-    def draw(log_policy, part=0):
-        return sampled, sampling.score(GRID, log_policy, sampled, WANTED)
+    def draw(evaluate, part=0):
+        if direction == "backward":
+            return sampled, None
+        return sampling.sample_forward_keeping(GRID, evaluate, 6, seed, 0.5)
 
     arguments = GRID, log_policy, weights, draw, uneven_loss, WANTED
     if block_sizes == "table":
@@ -132,10 +137,9 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(randomise, n_parts):
     weights, log_policy = weights_of(agent), log_policy_of(agent)
     sampled = agent.sample(6)
 
-    def draw(log_policy, part):
+    def draw(evaluate, part):
         own = [tf.stack(tf.split(each, n_parts))[part] for each in sampled]
-        trajectories = sampling.Trajectories(*own)
-        return trajectories, sampling.score(GRID, log_policy, trajectories, WANTED)
+        return sampling.Trajectories(*own), None
 
     def variance(trajectories, scores, log_z):
         # What no part can know by itself.
