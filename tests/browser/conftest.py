@@ -20,6 +20,8 @@ CHROMIUM_OPTIONS = [
     "--disable-background-networking",
 ]
 SECONDS_TO_START = 90
+LONGEST_RUN = 180_000
+"""Milliseconds for a lesson or a training run with its pictures, on a busy machine."""
 
 
 @pytest.fixture(scope="session")

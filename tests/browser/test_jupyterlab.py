@@ -4,10 +4,9 @@ import re
 import time
 
 import pytest
-from conftest import SCREENSHOTS
+from conftest import LONGEST_RUN, SCREENSHOTS
 from playwright.sync_api import expect
 
-LONGEST_RUN = 180_000
 SOON = 30_000
 LAPTOP = {"width": 1280, "height": 800}
 

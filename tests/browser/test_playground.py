@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import SCREENSHOTS
+from conftest import LONGEST_RUN, SCREENSHOTS
 from playwright.sync_api import expect
 
 SOON = 60_000
@@ -35,7 +35,7 @@ def test_paint_train_and_compare(page):
     for _ in range(2):
         page.get_by_role("button", name="Start", exact=True).first.click()
         page.wait_for_timeout(500)
-    expect(statuses.filter(has_text=TRAINED)).to_have_count(2, timeout=SOON)
+    expect(statuses.filter(has_text=TRAINED)).to_have_count(2, timeout=LONGEST_RUN)
     for picture in page.locator("img[alt^=Curves]").all():
         expect(picture).to_have_attribute("alt", re.compile("After 500 updates"), timeout=SOON)
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
