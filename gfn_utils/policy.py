@@ -101,7 +101,10 @@ class NetworkPolicy(NamedTuple):
 
     env: Environment
     layers: tuple[tf.Tensor, ...]
-    """A kernel and a bias for each layer, of which the last is all heads side by side."""
+    """A kernel and a bias for each layer, of which the last is all heads side by side.
+
+    The last kernel is transposed, `[outputs, inputs]`: since it is narrow, its products and above
+    all their gradients take several times as long the other way."""
     backward_policy: str
     log_z: tuple[tf.Tensor, ...]
     """log Z in nats, `[]`, if state flows are learned, and otherwise nothing."""
@@ -133,7 +136,9 @@ class NetworkPolicy(NamedTuple):
         self, states: tf.Tensor, known: Sequence[tf.Tensor] | None = None
     ) -> list[tf.Tensor]:
         """What each layer gives before its activation, `[B, units]`; last the unmasked logits."""
-        (kernel, bias), *further = zip(self.layers[::2], self.layers[1::2], strict=True)
+        *hidden, head_kernel, head_bias = self.layers
+        layers = [*hidden, tf.transpose(head_kernel), head_bias]
+        (kernel, bias), *further = zip(layers[::2], layers[1::2], strict=True)
         outputs = [_encoded_product(self.env, states, kernel) + bias]
         for number, (kernel, bias) in enumerate(further):
             inputs = tf.nn.relu(outputs[-1])
@@ -142,11 +147,6 @@ class NetworkPolicy(NamedTuple):
             else:
                 outputs.append(_known_dense(inputs, kernel, bias, known[number]))
         return outputs
-
-    def turned(self) -> "NetworkPolicy":
-        """With the kernels of all layers but the first transposed; turned twice it is the same."""
-        kernel, bias, *further = self.layers
-        return self._replace(layers=(kernel, bias, *map(tf.transpose, further)))
 
 
 def network_log_policy(
@@ -165,8 +165,8 @@ def network_log_policy(
     weights = [tf.convert_to_tensor(weight) for weight in weights]
     hidden, heads = weights[: -2 * n_heads], weights[-2 * n_heads :]
     # Apart the heads would be so narrow that each costs as much as a layer.
-    one_head = [tf.concat(parts, axis=-1) for parts in (heads[::2], heads[1::2])]
-    layers = *hidden, *one_head
+    one_kernel, one_bias = (tf.concat(parts, axis=-1) for parts in (heads[::2], heads[1::2]))
+    layers = *hidden, tf.transpose(one_kernel), one_bias
     return NetworkPolicy(env, layers, backward_policy, () if log_z is None else (log_z,))
 
 

@@ -257,12 +257,11 @@ def gradient_of_steps(
     ends = tf.cumsum(tf.reduce_sum(tf.cast(actions != PADDING, tf.int32), axis=1))
     starts = tf.pad(ends[:-1], [[1, 0]])
 
-    # Gradients add up for transposed kernels, and in the end go back to the weights: a product of
-    # which the right factor must be transposed takes several times as long where it is narrow.
-    with tf.GradientTape(watch_accessed_variables=False) as back_to_weights:
-        back_to_weights.watch(weights)
-        turned = log_policy_of(weights).turned()
-    parameters = turned.layers, turned.log_z
+    # Gradients add up for the layers as they are multiplied, and only then go back to the weights.
+    with tf.GradientTape(watch_accessed_variables=False) as to_weights:
+        to_weights.watch(weights)
+        log_policy = log_policy_of(weights)
+    parameters = log_policy.layers, log_policy.log_z
 
     def add_block(start, block_size, gradients):
         place = start + tf.range(block_size)
@@ -277,7 +276,6 @@ def gradient_of_steps(
         outputs = known and [tf.gather_nd(each, step[:, ::-1]) for each in known]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(parameters)
-            log_policy = turned.turned()
             states, *moves = (of_step(each) for each in (trajectories.states, actions, came_by))
             said, _ = log_policy.evaluate(states, outputs)
             scores_of_steps = score_steps(env, log_policy, said, states, *moves, wanted)
@@ -297,7 +295,7 @@ def gradient_of_steps(
             lambda start, sums, size=block_size: add_block(start, size, sums),
             (start, gradients),
         )
-    return back_to_weights.gradient(
+    return to_weights.gradient(
         parameters, weights, output_gradients=gradients, unconnected_gradients="zero"
     )
 
