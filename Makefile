@@ -7,8 +7,8 @@ READY := .venv/ready
 COLAB_PYTHON ?= python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help lab playground test test-browser test-colab execute lint launch-links memory bench bench-self \
-	clean requirements
+.PHONY: help lab playground test test-browser test-colab execute lint launch-links memory bench bench-errors \
+	bench-self clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -47,6 +47,10 @@ bench: $(READY) .venv-gfnx/ready .venv-torchgfn/ready ## time this package besid
 	$(BIN)/python benchmarks/compare.py --gfn-utils $(BIN)/python \
 		--gfnx .venv-gfnx/bin/python --torchgfn .venv-torchgfn/bin/python
 	$(BIN)/python benchmarks/scaling.py
+
+bench-errors: $(READY) .venv-gfnx/ready .venv-torchgfn/ready ## compare the errors of all three over seeds (half an hour)
+	$(BIN)/python benchmarks/errors_by_seed.py --gfn-utils $(BIN)/python \
+		--gfnx .venv-gfnx/bin/python --torchgfn .venv-torchgfn/bin/python
 
 bench-self: $(READY) ## time this package alone, in under a minute
 	$(BIN)/python benchmarks/self_benchmark.py

@@ -43,7 +43,7 @@ QUICK = Plan(1, 5, 2, {"a": 20, "b": 5, "c": 5, "d": 2, "e": 2}, limit=10, count
 
 
 def main():
-    args = parse_arguments()
+    args = parse_arguments(__doc__.splitlines()[0])
     plan = QUICK if args.quick else FULL
     folder = args.output or (Path(tempfile.mkdtemp()) if args.quick else report.HERE)
     folder.mkdir(parents=True, exist_ok=True)
@@ -313,8 +313,8 @@ def plot_dots(rows: dict, notes: list[str], x_label: str, title: str, path: Path
     plt.close(figure)
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse_arguments(description: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
     for library in LIBRARIES:
         flag = "--" + library.replace("_", "-")
         parser.add_argument(flag, metavar="PYTHON", required=True, help=f"Python with {library}")

@@ -1,0 +1,58 @@
+"""The exact L1 error of all three libraries after the same number of updates, over several seeds.
+
+    python errors_by_seed.py --gfn-utils PYTHON --gfnx PYTHON --torchgfn PYTHON [--quick]
+
+In these scenarios the error after few updates differs more from seed to seed than `compare.py` can
+show with its two. Time does not matter here, so the machine may be busy. Writes results.json and a
+table in README.md; half an hour.
+"""
+
+import statistics
+import tempfile
+from pathlib import Path
+
+import compare
+import report
+from scenarios import SCENARIOS
+
+UPDATES = {"c": 900, "d": 700, "e": 700}
+"""By scenario: as many as `compare.py` makes."""
+SEEDS = range(2, 5)
+"""Others than the two of `compare.py`."""
+CHUNK = 50
+
+
+def main():
+    args = compare.parse_arguments(__doc__.splitlines()[0])
+    updates = dict.fromkeys(UPDATES, 2 * CHUNK) if args.quick else UPDATES
+    folder = args.output or (Path(tempfile.mkdtemp()) if args.quick else report.HERE)
+    folder.mkdir(parents=True, exist_ok=True)
+    errors = {name: {library: [] for library in compare.LIBRARIES} for name in updates}
+    for seed in SEEDS:
+        for name, total in updates.items():
+            call = ["steady", "--scenario", name, "--repeats", "1", "--seed", str(seed)]
+            call += ["--warmup", str(total - CHUNK), "--updates", str(CHUNK)]
+            for library in compare.LIBRARIES:
+                run = compare.measure(getattr(args, library), library, call)
+                assert run["total_updates"] == total
+                errors[name][library].append(run["l1_error"])
+    results = {"trial": args.quick, "updates": updates, "l1_errors": errors}
+    text = table(results)
+    report.write(folder, "errors", results, text)
+    print(f"{text}\n\nWritten to {folder}")
+
+
+def table(results: dict) -> str:
+    rows = []
+    for name, errors in results["l1_errors"].items():
+        cells = [
+            report.with_spread([statistics.median(found), min(found), max(found)])
+            for found in (errors[library] for library in compare.LIBRARIES)
+        ]
+        label = f"{name}: {SCENARIOS[name].description}"
+        rows.append([label, str(results["updates"][name]), *cells])
+    return report.markdown_table(["scenario", "updates", *compare.LIBRARIES], rows)
+
+
+if __name__ == "__main__":
+    main()
