@@ -13,7 +13,6 @@ import json
 import math
 import statistics
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,8 +44,7 @@ QUICK = Plan(1, 5, 2, {"a": 20, "b": 5, "c": 5, "d": 2, "e": 2}, limit=10, count
 def main():
     args = parse_arguments(__doc__.splitlines()[0])
     plan = QUICK if args.quick else FULL
-    folder = args.output or (Path(tempfile.mkdtemp()) if args.quick else report.HERE)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = report.output_folder(args.output, args.quick)
     report.warn_if_busy()
     machine = report.machine()
     runs = []

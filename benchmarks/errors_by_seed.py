@@ -4,18 +4,18 @@
 
 In these scenarios the error after few updates differs more from seed to seed than `compare.py` can
 show with its two. Time does not matter here, so the machine may be busy. Writes results.json and a
-table in README.md; half an hour.
+table in README.md; twenty minutes.
 """
 
 import statistics
-import tempfile
-from pathlib import Path
 
 import compare
 import report
 from scenarios import SCENARIOS
 
-UPDATES = {"c": 900, "d": 700, "e": 700}
+UPDATES = {
+    name: compare.FULL.warmup + compare.FULL.repeats * compare.FULL.updates[name] for name in "cde"
+}
 """By scenario: as many as `compare.py` makes."""
 SEEDS = range(2, 5)
 """Others than the two of `compare.py`."""
@@ -25,8 +25,7 @@ CHUNK = 50
 def main():
     args = compare.parse_arguments(__doc__.splitlines()[0])
     updates = dict.fromkeys(UPDATES, 2 * CHUNK) if args.quick else UPDATES
-    folder = args.output or (Path(tempfile.mkdtemp()) if args.quick else report.HERE)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = report.output_folder(args.output, args.quick)
     errors = {name: {library: [] for library in compare.LIBRARIES} for name in updates}
     for seed in SEEDS:
         for name, total in updates.items():

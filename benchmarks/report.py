@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -37,6 +38,13 @@ def warn_if_busy() -> None:
     load = os.getloadavg()[0]
     if load > 0.25 * os.cpu_count():
         print(f"The machine is busy (load {load:.1f}): these timings will not be worth keeping.")
+
+
+def output_folder(chosen: Path | None, trial: bool) -> Path:
+    """Where results go: the chosen folder, for a trial a temporary one, or else this one."""
+    folder = chosen or (Path(tempfile.mkdtemp()) if trial else HERE)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def write(folder: Path, section: str, results: dict, table: str) -> None:

@@ -10,7 +10,6 @@ import logging
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -37,8 +36,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a trial, to a folder apart")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where to write")
     args = parser.parse_args()
-    folder = args.output or (Path(tempfile.mkdtemp()) if args.quick else report.HERE)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = report.output_folder(args.output, args.quick)
     report.warn_if_busy()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many agents: it warns of retracing
     results = {"trial": args.quick, "machine": report.machine(), "base": BASE.description}

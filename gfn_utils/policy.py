@@ -126,10 +126,13 @@ class NetworkPolicy(NamedTuple):
         forward, backward = logits[:, :n_actions], logits[:, n_actions : 2 * n_actions - 1]
         if self.backward_policy == "uniform":
             backward = tf.zeros_like(backward)
+        backward_mask = self.env.backward_mask(states)
         log_pf = masked_log_softmax(forward, self.env.forward_mask(states))
-        log_pb = masked_log_softmax(backward, self.env.backward_mask(states))
-        at_origin = ~tf.reduce_any(self.env.backward_mask(states), axis=-1)
-        log_flow = [tf.where(at_origin, log_z, logits[:, -1]) for log_z in self.log_z]
+        log_pb = masked_log_softmax(backward, backward_mask)
+        log_flow = [
+            tf.where(tf.reduce_any(backward_mask, axis=-1), logits[:, -1], log_z)
+            for log_z in self.log_z
+        ]
         return (log_pf, log_pb, *log_flow), further
 
     def layer_outputs(

@@ -54,7 +54,7 @@ def sample_forward_keeping(
     matter in the padding. To keep anything, the batch size must not be a tensor.
     """
     length = env.max_trajectory_length
-    said, kept = evaluate(env.initial_states(batch_size))
+    said, kept = evaluate(env.initial_states(1))
     uniform = stateless_uniform([length, batch_size], seed, said[0].dtype)
 
     def step(t, states, running, visited, actions, kept):
@@ -79,7 +79,10 @@ def sample_forward_keeping(
             tf.fill([batch_size], True),
             _filled_array(length + 1, tf.fill([batch_size, *env.state_shape], PADDING)),
             _filled_array(length, tf.fill([batch_size], PADDING)),
-            [tf.TensorArray(each.dtype, length, element_shape=each.shape) for each in kept],
+            [
+                tf.TensorArray(each.dtype, length, element_shape=[batch_size, *each.shape[1:]])
+                for each in kept
+            ],
         ),
     )
     visited, actions = (_batch_first(array.stack()) for array in (visited, actions))

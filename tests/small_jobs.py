@@ -12,5 +12,5 @@ ON_POLICY = {"iterations": 24, "batch_size": 6, "chunk": CHUNK}
 BOTH_WAYS = pytest.mark.parametrize("job", [OFFLINE, ON_POLICY], ids=["offline", "on policy"])
 
 
-def small_agent(seed=0, **settings):
-    return GFNAgent(GRID, **{"hidden": (8,), "seed": seed, **settings})
+def small_agent(seed=0, hidden=(8,), **settings):
+    return GFNAgent(GRID, hidden=hidden, seed=seed, **settings)

@@ -17,12 +17,7 @@ from own_environments import Graph, Subsets, Words
 from scipy.stats import chi2
 
 from gfn_utils import GFNAgent, HyperGrid, sampling
-from gfn_utils.policy import (
-    masked_log_softmax,
-    network_log_policy,
-    tabulate,
-    uniform_log_policy,
-)
+from gfn_utils.policy import masked_log_softmax, network_log_policy, tabulate, uniform_log_policy
 
 LEVEL = 1e-4
 
