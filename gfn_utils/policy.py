@@ -81,8 +81,22 @@ def _encoded_product(env, states, kernel):
     hot = env.hot_features(states)
     if hot is None:
         return tf.cast(env.encode(states), kernel.dtype) @ kernel
-    rows = tf.gather_nd(kernel, hot[:, :, None])  # gather's gradient would not be a plain tensor
-    return tf.reduce_sum(rows, axis=1)
+    return _sum_of_rows(kernel, hot)
+
+
+@tf.custom_gradient
+def _sum_of_rows(kernel, hot):
+    """Σ_k kernel[hot[:, k]], `[B, units]`."""
+
+    def gradient(upstream):
+        # One feature after another: that of tf.gather repeats `upstream` for each of them first.
+        of_kernel = [
+            tf.math.unsorted_segment_sum(upstream, feature, kernel.shape[0])
+            for feature in tf.unstack(hot, axis=1)
+        ]
+        return tf.add_n(of_kernel), None
+
+    return tf.reduce_sum(tf.gather(kernel, hot), axis=1), gradient
 
 
 def masked_log_softmax(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,7 @@
 """Trajectories: drawn forward from the origin or backward from an object, and scored."""
 
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,19 @@ class Trajectories(NamedTuple):
     """log R of that state in nats, float64 `[B]`."""
 
 
+class Kept(NamedTuple):
+    """What was worked out for every step of B trajectories, T = `env.max_trajectory_length`."""
+
+    outputs: list[tf.Tensor]
+    """Each `[T·B, ...]`."""
+    place: tf.Tensor
+    """The row of the outputs that belongs to each step, int32 `[B, T]`; of padding, any row."""
+
+    def at(self, place: tf.Tensor) -> list[tf.Tensor]:
+        """The outputs of the steps with these places `[N]`, each `[N, ...]`."""
+        return [tf.gather(each, place) for each in self.outputs]
+
+
 def sample_forward(
     env: Environment, log_policy: LogPolicy, batch_size, seed: tf.Tensor, gamma=0.0
 ) -> Trajectories:
@@ -45,17 +58,96 @@ def sample_forward(
 
 
 def sample_forward_keeping(
-    env: Environment, evaluate: Evaluate, batch_size, seed: tf.Tensor, gamma=0.0
-) -> tuple[Trajectories, list[tf.Tensor]]:
+    env: Environment, evaluate: Evaluate, batch_size, seed: tf.Tensor, gamma=0.0, n_halvings=0
+) -> tuple[Trajectories, Kept]:
     """`sample_forward`, and what was worked out on the way, so that nobody does it again.
 
     `evaluate(states)` gives what a log-policy says of states `[B, ...]`, and tensors `[B, ...]` to
-    keep. Those of all steps come back as `[T, B, ...]`, time first, with zeros or what does not
-    matter in the padding. To keep anything, the batch size must not be a tensor.
+    keep. Whenever half of the trajectories have stopped, but `n_halvings` times at most, the others
+    go on alone, and the policy is not evaluated for those that only wait. The trajectories stay the
+    same and change their order. To keep anything or to halve, B must not be a tensor.
     """
+    walk = _set_out(env, evaluate, batch_size, seed)
+    n_stopped = 0
+    for i in range(n_halvings):
+        half = batch_size // 2 ** (i + 1)
+        walk = _running_first(_go_on(env, evaluate, gamma, walk, n_stopped, few_enough=half))
+        n_stopped = batch_size - half
+    walk = _go_on(env, evaluate, gamma, walk, n_stopped, few_enough=0)
+    visited, actions = (_batch_first(array.stack()) for array in (walk.visited, walk.actions))
+    outputs = [array.stack() for array in walk.kept]
+    outputs = [tf.reshape(each, [-1, *each.shape[2:]]) for each in outputs]
+    trajectories = Trajectories(visited, actions, walk.states, env.log_reward(walk.states))
+    return trajectories, Kept(outputs, _batch_first(walk.place))
+
+
+class _Walk(NamedTuple):
+    """B trajectories under way, each in a row, and what is recorded of their T steps."""
+
+    t: tf.Tensor
+    """Steps made, `[]`."""
+    states: tf.Tensor
+    running: tf.Tensor
+    """Which trajectories have not stopped, `[B]`."""
+    uniform: tf.Tensor
+    """A random number for every step, `[T, B]`."""
+    visited: tf.TensorArray
+    actions: tf.TensorArray
+    kept: list[tf.TensorArray]
+    """The record of each step: rows in the order they had then, padding for those that stopped."""
+    place: tf.Tensor
+    """As in `Kept`, but `[T, B]`."""
+
+
+def _set_out(env, evaluate, batch_size, seed):
     length = env.max_trajectory_length
     said, kept = evaluate(env.initial_states(1))
-    uniform = stateless_uniform([length, batch_size], seed, said[0].dtype)
+    return _Walk(
+        t=tf.constant(0),
+        states=env.initial_states(batch_size),
+        running=tf.fill([batch_size], True),
+        uniform=stateless_uniform([length, batch_size], seed, said[0].dtype),
+        visited=_filled_array(length + 1, tf.fill([batch_size, *env.state_shape], PADDING)),
+        actions=_filled_array(length, tf.fill([batch_size], PADDING)),
+        kept=[
+            tf.TensorArray(each.dtype, length, element_shape=[batch_size, *each.shape[1:]])
+            for each in kept
+        ],
+        place=tf.reshape(tf.range(length * batch_size), [length, batch_size]),
+    )
+
+
+def _running_first(walk):
+    """The same walk in another order: the trajectories that have stopped come last."""
+    order = tf.argsort(tf.cast(~walk.running, tf.int32), stable=True)
+    length, batch_size = walk.place.shape
+    steps = tf.range(length)[:, None]
+    return walk._replace(
+        states=tf.gather(walk.states, order),
+        running=tf.gather(walk.running, order),
+        uniform=tf.gather(walk.uniform, order, axis=1),
+        visited=walk.visited.unstack(tf.gather(walk.visited.stack(), order, axis=1)),
+        actions=walk.actions.unstack(tf.gather(walk.actions.stack(), order, axis=1)),
+        # To move all that is kept would take as long as to work it out.
+        place=tf.where(
+            steps < walk.t,
+            tf.gather(walk.place, order, axis=1),
+            steps * batch_size + tf.range(batch_size),
+        ),
+    )
+
+
+def _go_on(env, evaluate, gamma, walk, n_stopped, few_enough):
+    """Go on without the last `n_stopped`, until at most `few_enough` trajectories still run."""
+    going = slice(-n_stopped or None)
+    uniform = walk.uniform[:, going]
+
+    def whole(rows):
+        """A row for every trajectory, from those for the ones that go on."""
+        if n_stopped == 0:
+            return rows
+        behind = [[0, n_stopped], *[[0, 0]] * (len(rows.shape) - 1)]
+        return tf.pad(rows, behind, constant_values=PADDING)
 
     def step(t, states, running, visited, actions, kept):
         (log_pf, *_), found = evaluate(states)
@@ -64,30 +156,25 @@ def sample_forward_keeping(
         allowed = env.forward_mask(states) & ~tf.math.is_nan(log_pf)
         log_behaviour = mix_with_uniform(log_pf, allowed, gamma)
         action = tf.where(running, draw(log_behaviour, uniform[t]), PADDING)
-        visited = visited.write(t, _where_rows(running, states, PADDING))
-        actions = actions.write(t, action)
-        kept = [array.write(t, each) for array, each in zip(kept, found, strict=True)]
+        visited = visited.write(t, whole(_where_rows(running, states, PADDING)))
+        actions = actions.write(t, whole(action))
+        kept = [array.write(t, whole(each)) for array, each in zip(kept, found, strict=True)]
         running &= action != env.stop_action
         return t + 1, env.step(states, action), running, visited, actions, kept
 
-    _, terminal, _, visited, actions, kept = tf.while_loop(
-        lambda t, states, running, *_: (t < length) & tf.reduce_any(running),
+    def goes_on(t, states, running, *_):
+        n_running = tf.reduce_sum(tf.cast(running, tf.int32))
+        return (t < env.max_trajectory_length) & (n_running > few_enough)
+
+    t, states, running, visited, actions, kept = tf.while_loop(
+        goes_on,
         step,
-        (
-            0,
-            env.initial_states(batch_size),
-            tf.fill([batch_size], True),
-            _filled_array(length + 1, tf.fill([batch_size, *env.state_shape], PADDING)),
-            _filled_array(length, tf.fill([batch_size], PADDING)),
-            [
-                tf.TensorArray(each.dtype, length, element_shape=[batch_size, *each.shape[1:]])
-                for each in kept
-            ],
-        ),
+        (walk.t, walk.states[going], walk.running[going], walk.visited, walk.actions, walk.kept),
     )
-    visited, actions = (_batch_first(array.stack()) for array in (visited, actions))
-    trajectories = Trajectories(visited, actions, terminal, env.log_reward(terminal))
-    return trajectories, [array.stack() for array in kept]
+    if n_stopped:
+        states = tf.concat([states, walk.states[-n_stopped:]], axis=0)
+        running = tf.concat([running, walk.running[-n_stopped:]], axis=0)
+    return _Walk(t, states, running, walk.uniform, visited, actions, kept, walk.place)
 
 
 def sample_backward(
@@ -136,7 +223,7 @@ def score(
     log_policy: LogPolicy,
     trajectories: Trajectories,
     wanted: Collection[str],
-    known: Sequence[tf.Tensor] | None = None,
+    known: Kept | None = None,
 ) -> dict[str, tf.Tensor]:
     """What a policy says of every step of the trajectories, each `[B, T]` in nats.
 
@@ -155,8 +242,7 @@ def score(
     if known is None:
         said = log_policy(states)
     else:
-        known = [tf.reshape(_batch_first(each), [-1, each.shape[-1]]) for each in known]
-        said, _ = log_policy.evaluate(states, known)
+        said, _ = log_policy.evaluate(states, known.at(tf.reshape(known.place, [-1])))
     scores = score_steps(env, log_policy, said, states, *flat, wanted)
     return _at_departure({name: tf.reshape(scores[name], tf.shape(actions)) for name in scores})
 

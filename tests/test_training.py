@@ -97,10 +97,14 @@ def gradient_directly(log_policy, env, weights, trajectories, mean_loss):
 
 @pytest.mark.parametrize("backward_policy", ["learned", "uniform"])
 @pytest.mark.parametrize(
-    ("direction", "hidden"), [("backward", (8,)), ("forward", ()), ("forward", (6, 5, 4))], ids=str
+    ("direction", "hidden", "n_halvings"),
+    [("backward", (8,), 0), ("forward", (), 0), ("forward", (6, 5, 4), 0), ("forward", (7, 5), 2)],
+    ids=str,
 )
 @pytest.mark.parametrize("block_sizes", ["table", (1,), (7,), (128,), (16, 3)], ids=str)
-def test_the_ways_to_the_gradient_agree(randomise, backward_policy, direction, hidden, block_sizes):
+def test_the_ways_to_the_gradient_agree(
+    randomise, backward_policy, direction, hidden, n_halvings, block_sizes
+):
     agent = small_agent(backward_policy=backward_policy, hidden=hidden)
     weights, log_policy = weights_of(randomise(agent, seed=1)), log_policy_of(agent)
     seed = tf.constant([1, 2])
@@ -112,7 +116,7 @@ def test_the_ways_to_the_gradient_agree(randomise, backward_policy, direction, h
     def draw(evaluate, part=0):
         if direction == "backward":
             return sampled, None
-        return sampling.sample_forward_keeping(GRID, evaluate, 6, seed, 0.5)
+        return sampling.sample_forward_keeping(GRID, evaluate, 6, seed, 0.5, n_halvings)
 
     arguments = GRID, log_policy, weights, draw, uneven_loss, WANTED
     if block_sizes == "table":
@@ -166,6 +170,20 @@ def test_large_batches_are_drawn_in_two_parts():
     assert n_parts(large, 256, 16) == 1  # too few rows
     assert n_parts(large, 32, 128) == 1  # too few units
     assert n_parts(HyperGrid(2, 8), 256, 128) == 1  # a table
+
+
+def test_the_sampler_halves_where_many_rows_are_multiplied():
+    def n_halvings(env, units, batch_size):
+        kind = training.Kind(env, (units, units), "float32", "learned")
+        return training.n_halvings_of_batch(kind, batch_size)
+
+    large = HyperGrid(4, 16)
+    assert n_halvings(large, 256, 128) == 2  # two parts of 64 rows
+    assert n_halvings(large, 256, 16) == 1
+    assert n_halvings(large, 256, 8) == 0  # too few rows
+    assert n_halvings(large, 2048, 1) == 0  # nothing to halve
+    assert n_halvings(large, 32, 128) == 0  # too few units
+    assert n_halvings(HyperGrid(2, 8), 256, 128) == 0  # a table
 
 
 @pytest.mark.parametrize(
