@@ -128,7 +128,8 @@ def _running_first(walk):
         uniform=tf.gather(walk.uniform, order, axis=1),
         visited=walk.visited.unstack(tf.gather(walk.visited.stack(), order, axis=1)),
         actions=walk.actions.unstack(tf.gather(walk.actions.stack(), order, axis=1)),
-        # To move all that is kept would take as long as to work it out.
+        # Not what is kept: to move so much would cost about what is spared by going on without
+        # the others.
         place=tf.where(
             steps < walk.t,
             tf.gather(walk.place, order, axis=1),
@@ -143,7 +144,7 @@ def _go_on(env, evaluate, gamma, walk, n_stopped, few_enough):
     uniform = walk.uniform[:, going]
 
     def whole(rows):
-        """A row for every trajectory, from those for the ones that go on."""
+        """The rows of those that go on, and behind them padding for the others."""
         if n_stopped == 0:
             return rows
         behind = [[0, n_stopped], *[[0, 0]] * (len(rows.shape) - 1)]
