@@ -18,6 +18,7 @@ from gfn_utils.validation import check_integer
 LogPolicy = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 
 BACKWARD_POLICIES = ("learned", "uniform")
+FIRST_WEIGHTS = ("small_heads", "fan_in")
 
 
 def check_hidden(hidden) -> tuple[int, ...]:
@@ -28,36 +29,55 @@ def check_hidden(hidden) -> tuple[int, ...]:
 
 
 def build_policy(
-    env: Environment, hidden: tuple[int, ...] = (32, 32), dtype: str = "float64", seed: int = 0
+    env: Environment,
+    hidden: tuple[int, ...] = (32, 32),
+    dtype: str = "float64",
+    seed: int = 0,
+    first_weights: str = "small_heads",
 ) -> keras.Model:
     """The policy network: encoded states → dense layers → logits of P_F and of P_B.
 
     Returns a keras.Model from `[B, n_features]` to the pair (`[B, n_actions]`,
     `[B, n_actions − 1]`) of unmasked logits. For the default grid it has 1,765 weights. `seed`
-    decides the first weights: Glorot uniform, in the heads a tenth of it, so that an untrained
-    policy is near uniform and explores every direction.
+    decides the first weights, drawn as `first_weights` says:
+
+    - "small_heads": Glorot uniform, in the heads a tenth of it, and biases of 0, so that an
+      untrained policy is near uniform and explores every direction;
+    - "fan_in": kernels and biases, the heads' too, uniform in ±1/√(inputs of the layer), as in
+      torch.nn.Linear and equinox.nn.Linear.
     """
     n_features = env.encode(env.initial_states(1)).shape[-1]
 
-    def dense(units, number, name, activation=None):
-        gain = 1.0 if activation else 0.1
-        return keras.layers.Dense(
+    def dense(inputs, units, number, name, activation=None):
+        layer = keras.layers.Dense(
             units,
             activation=activation,
-            kernel_initializer=keras.initializers.VarianceScaling(
-                gain**2, "fan_avg", "uniform", seed=seed * 1000 + number
-            ),
+            **_initializers(first_weights, inputs.shape[-1], not activation, 1000 * seed + number),
             dtype=dtype,
             name=name,
         )
+        return layer(inputs)
 
     features = keras.Input([n_features], dtype=dtype, name="encoded_state")
     trunk = features
     for number, units in enumerate(hidden):
-        trunk = dense(units, number, f"hidden_{number + 1}", activation="relu")(trunk)
-    forward = dense(env.n_actions, len(hidden), "forward_policy")(trunk)
-    backward = dense(env.n_actions - 1, len(hidden) + 1, "backward_policy")(trunk)
+        trunk = dense(trunk, units, number, f"hidden_{number + 1}", activation="relu")
+    forward = dense(trunk, env.n_actions, len(hidden), "forward_policy")
+    backward = dense(trunk, env.n_actions - 1, len(hidden) + 1, "backward_policy")
     return keras.Model(features, [forward, backward], name="policy")
+
+
+def _initializers(first_weights, n_inputs, is_head, seed):
+    """The initializers of a dense layer, as keras.layers.Dense takes them."""
+    if first_weights == "fan_in":
+        limit = n_inputs**-0.5
+        return {
+            f"{part}_initializer": keras.initializers.RandomUniform(-limit, limit, seed=part_seed)
+            for part, part_seed in (("kernel", seed), ("bias", seed + 500))
+        }
+    gain = 0.1 if is_head else 1.0
+    kernel = keras.initializers.VarianceScaling(gain**2, "fan_avg", "uniform", seed=seed)
+    return {"kernel_initializer": kernel}
 
 
 def build_state_flow(policy: keras.Model, seed: int = 0) -> keras.layers.Dense:

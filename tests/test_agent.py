@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from own_environments import Subsets, Words
 from same_agents import assert_different, assert_same, everything
+from scipy.stats import kstest
 from small_jobs import BOTH_WAYS, GRID, OFFLINE, ON_POLICY, small_agent
 
 import gfn_utils
@@ -109,6 +110,45 @@ def test_an_untrained_policy_is_nearly_uniform():
         uniform = allowed / allowed.sum(axis=1, keepdims=True)
         assert np.abs(np.exp(log_p) - uniform).max() < 0.05
         assert np.abs(np.exp(log_p) - uniform).max() > 1e-3
+
+
+def layers_of(agent):
+    return [(layer.name, *layer.get_weights()) for layer in agent.policy.layers[1:]]
+
+
+def test_first_weights_with_small_heads_are_glorots_and_without_biases():
+    for name, kernel, bias in layers_of(GFNAgent(HyperGrid(), hidden=(64, 64))):
+        limit = np.sqrt(6 / sum(kernel.shape)) * (1.0 if name.startswith("hidden") else 0.1)
+        # Of 128 weights or more the greatest is below nine tenths of it once in 700,000 times.
+        assert 0.9 * limit < np.abs(kernel).max() <= limit, name
+        assert not bias.any(), name
+
+
+def test_first_weights_by_fan_in_fill_the_same_bounds_in_kernels_and_biases():
+    # Two heads of 101 and 100, so that every part has many weights.
+    agent = GFNAgent(HyperGrid(100, 4), hidden=(64, 64), first_weights="fan_in")
+    parts = []
+    for name, kernel, bias in layers_of(agent):
+        for part in (kernel, bias):
+            uniform = part.ravel() * np.sqrt(len(kernel))
+            assert np.abs(uniform).max() <= 1, name
+            # In 8 parts a uniform sample fails once in 100 times; the seed is fixed.
+            assert kstest(uniform, "uniform", args=(-1, 2)).pvalue > 0.01 / 8, name
+            parts.append(uniform[:64])
+    # Of 28 pairs of independent samples one exceeds this once in 1,000 times.
+    for one, other in itertools.combinations(parts, 2):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.5
+
+
+def test_first_weights_come_again_with_their_seed():
+    agent, same = (small_agent(seed=4, first_weights="fan_in") for _ in range(2))
+    assert_same(agent, same)
+    assert_different(agent, small_agent(seed=4))
+    agent.train(**ON_POLICY)
+    agent.reset()
+    assert_same(agent, same)
+    agent.reset(5)
+    assert_same(agent, small_agent(seed=5, first_weights="fan_in"))
 
 
 @BOTH_WAYS
@@ -234,15 +274,29 @@ def test_all_settings_come_back(tmp_path):
         "dtype": "float32",
         "backward_policy": "uniform",
         "state_flow": True,
+        "adam_betas": (0.5, 0.75),
+        "first_weights": "fan_in",
     }
     env = HyperGrid(1, 9, r0=0.1, r1=0.25, r2=3.0)
     GFNAgent(env, **settings).save(tmp_path / "agent.npz")
     loaded = GFNAgent.load(tmp_path / "agent.npz")
     assert loaded.env == env
     assert loaded.kind == (env, (5, 3), "float32", "uniform", True)
-    for name in ("gamma", "seed", "learning_rate", "log_z_learning_rate"):
+    for name in settings.keys() - loaded.kind._fields:
         assert getattr(loaded, name) == settings[name]
     assert [layer.units for layer in loaded.policy.layers[1:]] == [5, 3, 2, 1]
+
+
+def test_a_file_that_does_not_say_how_the_weights_began(tmp_path):
+    # As files were written before this could be chosen.
+    agent = small_agent(seed=3)
+    agent.train(**ON_POLICY)
+    description = agent.describe()
+    del description["arguments"]["first_weights"]
+    checkpoint.write(tmp_path / "agent.npz", description, agent._state)
+    loaded = GFNAgent.load(tmp_path / "agent.npz")
+    assert_same(loaded, agent)
+    assert loaded.first_weights == "small_heads"
 
 
 def test_a_failing_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -479,6 +533,10 @@ CONSTRUCTIONS = {
     "unknown backward policy": (
         lambda: small_agent(backward_policy="best"),
         "backward_policy must be one of 'learned', 'uniform', got 'best'",
+    ),
+    "unknown first weights": (
+        lambda: small_agent(first_weights="he"),
+        "first_weights must be one of 'small_heads', 'fan_in', got 'he'",
     ),
 }
 
