@@ -48,7 +48,7 @@ bench: $(READY) .venv-gfnx/ready .venv-torchgfn/ready ## time this package besid
 		--gfnx .venv-gfnx/bin/python --torchgfn .venv-torchgfn/bin/python
 	$(BIN)/python benchmarks/scaling.py
 
-bench-errors: $(READY) .venv-gfnx/ready .venv-torchgfn/ready ## compare the errors of all three over seeds (twenty minutes)
+bench-errors: $(READY) .venv-gfnx/ready .venv-torchgfn/ready ## compare the errors of all three over seeds (an hour and a quarter)
 	$(BIN)/python benchmarks/errors_by_seed.py --gfn-utils $(BIN)/python \
 		--gfnx .venv-gfnx/bin/python --torchgfn .venv-torchgfn/bin/python
 

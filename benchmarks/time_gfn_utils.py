@@ -25,6 +25,8 @@ class Trainer:
             log_z_learning_rate=scenarios.LOG_Z_LEARNING_RATE,
             adam_betas=scenarios.ADAM_BETAS,
             dtype="float32",
+            # As the layers of both peers start, so that errors can be compared.
+            first_weights="fan_in",
         )
 
     def train(self, n_updates: int) -> None:
