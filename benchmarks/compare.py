@@ -163,8 +163,7 @@ def select(runs, library, command=None, **values):
 
 def pooled(runs, name):
     """Median, least and greatest of all repeats of all rounds."""
-    values = [value for run in runs for value in run[f"{name}_each"]]
-    return [statistics.median(values), min(values), max(values)]
+    return report.median_and_range([value for run in runs for value in run[f"{name}_each"]])
 
 
 def finite(value):

@@ -8,8 +8,6 @@ does not matter here, so the machine may be busy. Writes results.json and a tabl
 hour and a quarter.
 """
 
-import statistics
-
 import compare
 import report
 from scenarios import SCENARIOS
@@ -47,8 +45,8 @@ def table(results: dict) -> str:
     rows, p_values = [], []
     for name, errors in results["l1_errors"].items():
         spreads = [
-            report.with_spread([statistics.median(found), min(found), max(found)])
-            for found in (errors[library] for library in compare.LIBRARIES)
+            report.with_spread(report.median_and_range(errors[library]))
+            for library in compare.LIBRARIES
         ]
         p_values.append([p_value(errors["gfn_utils"], errors[peer]) for peer in compare.PEERS])
         label = f"{name}: {SCENARIOS[name].description}"

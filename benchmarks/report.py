@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import statistics
 import tempfile
 from pathlib import Path
 
@@ -65,6 +66,11 @@ def write(folder: Path, section: str, results: dict, table: str) -> None:
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def median_and_range(values: list[float]) -> list[float]:
+    """Median, least and greatest: what `with_spread` prints."""
+    return [statistics.median(values), min(values), max(values)]
 
 
 def with_spread(values: list[float]) -> str:

@@ -142,7 +142,7 @@ def product_gflops(rows: int, size: int) -> float:
 
 
 def exact_distribution_seconds() -> dict:
-    """Time of the exact terminating distribution on 160,000 states: first call, and 15 others."""
+    """Time of the exact terminating distribution on 160,000 states: first call, and later ones."""
     agent = GFNAgent(HyperGrid(4, 20), hidden=(256, 256), dtype="float32")
     times = []
     for _ in range(16):
@@ -150,7 +150,7 @@ def exact_distribution_seconds() -> dict:
         evaluation.terminating_distribution(agent)
         times.append(time.perf_counter() - start)
     first, *later = times
-    return {"first": first, "later": [statistics.median(later), min(later), max(later)]}
+    return {"first": first, "later": report.median_and_range(later)}
 
 
 def start() -> dict:
@@ -220,7 +220,7 @@ def tables(results: dict) -> str:
             "product has `batch` rows only (last column).",
             product_table,
             f"The exact terminating distribution on 20×20×20×20 (160,000 states) takes "
-            f"{report.with_spread(exact['later'])} s, median of 15 (least–greatest), and "
+            f"{report.with_spread(exact['later'])} s, median (least–greatest), and "
             f"{exact['first']:.2f} s the first time, when the graph of states is made. Importing "
             f"the package takes {package['seconds']:.2f} s and {package['memory_mb']:.0f} MB "
             f"(TensorFlow alone: {tensorflow['seconds']:.2f} s and "

@@ -49,10 +49,14 @@ def build_policy(
     n_features = env.encode(env.initial_states(1)).shape[-1]
 
     def dense(inputs, units, number, name, activation=None):
+        kernel, bias = _initializers(
+            first_weights, inputs.shape[-1], is_head=not activation, seed=seed * 1000 + number
+        )
         layer = keras.layers.Dense(
             units,
             activation=activation,
-            **_initializers(first_weights, inputs.shape[-1], not activation, 1000 * seed + number),
+            kernel_initializer=kernel,
+            bias_initializer=bias,
             dtype=dtype,
             name=name,
         )
@@ -68,20 +72,23 @@ def build_policy(
 
 
 def _initializers(first_weights, n_inputs, is_head, seed):
-    """The initializers of a dense layer, as keras.layers.Dense takes them."""
+    """Those of a dense layer's kernel and of its bias."""
     if first_weights == "fan_in":
         limit = n_inputs**-0.5
-        return {
-            f"{part}_initializer": keras.initializers.RandomUniform(-limit, limit, seed=part_seed)
-            for part, part_seed in (("kernel", seed), ("bias", seed + 500))
-        }
+        # With one seed for both, the bias would be the kernel's first row again.
+        return (
+            keras.initializers.RandomUniform(-limit, limit, seed=seed),
+            keras.initializers.RandomUniform(-limit, limit, seed=seed + 500),
+        )
     gain = 0.1 if is_head else 1.0
-    kernel = keras.initializers.VarianceScaling(gain**2, "fan_avg", "uniform", seed=seed)
-    return {"kernel_initializer": kernel}
+    return keras.initializers.VarianceScaling(gain**2, "fan_avg", "uniform", seed=seed), "zeros"
 
 
 def build_state_flow(policy: keras.Model, seed: int = 0) -> keras.layers.Dense:
-    """A third head on the policy's last hidden layer: one number, log F(s) in nats."""
+    """A third head on the policy's last hidden layer: one number, log F(s) in nats.
+
+    Its first weights are uniform in ±0.1, however those of the policy began.
+    """
     head = keras.layers.Dense(
         1,
         kernel_initializer=keras.initializers.RandomUniform(-0.1, 0.1, seed=seed * 1000 + 999),
