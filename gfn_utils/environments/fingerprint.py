@@ -11,7 +11,7 @@ from gfn_utils.environments.base import Environment
 MOST_LISTED = 1_000_000
 """Environments with more states than this are walked through, not listed."""
 MOST_STATES, MOST_MASKS, MOST_FEATURES = 100_000, 4_096, 64
-N_WALKS = 256
+MOST_WALKS, FEWEST_WALKS = 256, 16
 BLOCK = 8_192
 TOLERANCE = 1e-4
 """A difference below this part of the usual size is taken for rounding.
@@ -42,7 +42,7 @@ def fingerprint(env: Environment) -> Fingerprint:
 
     Where states are listed these are up to 100,000, first of all those in which stop is allowed, so
     that one reward of 65,536 counts. Where they are not, or are more than a million, these are the
-    states that 256 random walks pass. M is at most 4,096 and K at most 64.
+    states that up to 256 random walks pass. M is at most 4,096 and K at most 64.
     """
     rng = np.random.default_rng(0)
     listed = env.n_states is not None and env.n_states <= MOST_LISTED
@@ -63,10 +63,10 @@ def fingerprint(env: Environment) -> Fingerprint:
 def difference(saved: Fingerprint, found: Fingerprint) -> str | None:
     """A sentence that says in what `found` differs from `saved`, or None if only by rounding."""
     for name, old, new in zip(Fingerprint._fields, saved, found, strict=True):
-        if old.shape[1:] != new.shape[1:]:
-            old_shape, new_shape = list(old.shape[1:]), list(new.shape[1:])
-            return f"the shape of a state's {name} is {new_shape} where it was {old_shape}"
-    if len(saved.states) != len(found.states) or (saved.states != found.states).any():
+        if old.shape != new.shape:
+            shapes = f"{list(new.shape)} where it was {list(old.shape)}"
+            return f"the shape of {name}, asked of some states, is {shapes}"
+    if (saved.states != found.states).any():
         return "its states are others than they were"
     for name, old, new in (
         ("the masks", saved.masks.astype(int), found.masks.astype(int)),
@@ -106,16 +106,18 @@ def _listed_states(env, rng):
 
 
 def _states_of_walks(env, rng):
-    """The states that random walks from the initial one pass."""
-    states = np.asarray(env.initial_states(N_WALKS), np.int32)
+    """The states that random walks from the initial one pass; of long walks fewer are made."""
+    n_walks = MOST_STATES // env.max_trajectory_length
+    n_walks = min(max(n_walks, FEWEST_WALKS), MOST_WALKS)
+    states = np.asarray(env.initial_states(n_walks), np.int32)
     seen = [states]
-    for _ in range(env.max_trajectory_length - 1):
+    for _ in range(min(env.max_trajectory_length - 1, MOST_STATES // n_walks)):
         moves = _random_moves(np.asarray(env.forward_mask(tf.constant(states)), bool), rng)
         if (moves < 0).all():
             break
         states = np.asarray(env.step(tf.constant(states), tf.constant(moves)))
         seen.append(states)
-    return rng.permutation(np.unique(np.concatenate(seen), axis=0))[:MOST_STATES]
+    return rng.permutation(np.unique(np.concatenate(seen), axis=0))
 
 
 def _random_moves(forward_mask, rng):
