@@ -269,6 +269,8 @@ def environment_of(path, saved: Saved, env: Environment | None) -> Environment:
         some_log_rewards = settings.pop("some_log_rewards", None)
     if env is None:
         env = _rebuilt(path, name, settings)
+    elif not isinstance(env, Environment):
+        raise TypeError(f"env must be an Environment, got {env!r}")
     else:
         found = describe_environment(env)
         if (found["environment"], found["settings"]) != (name, settings):

@@ -182,7 +182,8 @@ class LiveTraining:
         if self._path is not None and _stamp(self._path) not in (None, self._stamp):
             raise FileExistsError(
                 f"{os.fspath(self._path)!r} was written by something else since this run last "
-                "used it, and is left as it is: move that file away, or choose another path"
+                "used it, and is left as it is: make a new LiveTraining to go on from there, move "
+                "that file away, or choose another path"
             )
 
     def _take_over_path(self):

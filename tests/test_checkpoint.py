@@ -233,6 +233,12 @@ def test_what_is_no_path_is_named(saved, path):
             use(path)
 
 
+@pytest.mark.parametrize("env", [3, "HyperGrid", HyperGrid])
+def test_what_is_no_environment_is_named(saved, env):
+    with pytest.raises(TypeError, match="env must be an Environment"):
+        GFNAgent.load(saved[1], env)
+
+
 # --- written at once, cut off, and through links --------------------------------------------------
 
 

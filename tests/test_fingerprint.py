@@ -122,6 +122,15 @@ def test_too_many_states_to_list_are_walked():
     assert difference(found, fingerprint(dataclasses.replace(env, r1=0.6))) is not None
 
 
+def test_wide_environments_have_no_larger_fingerprints():
+    letters = "ABCDEFGHIJKLMNOPQRST"
+    env = AnyPositionSequences(lambda w: tf.zeros(tf.shape(w)[0]), 50, letters, block=2)
+    found = fingerprint(env)
+    assert found.features.shape[1] == 25 * 21**2
+    assert sum(array.nbytes for array in found) < 20e6
+    assert (found.states > 0).all(axis=1).sum() > 200  # the ends of the walks
+
+
 NETWORK = """
 import gfn_utils, sys, numpy as np, keras, tensorflow as tf
 from gfn_utils.environments.fingerprint import fingerprint

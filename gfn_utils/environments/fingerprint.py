@@ -1,5 +1,6 @@
 """What an environment answers about some of its states, to notice when it has changed."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,7 +12,9 @@ from gfn_utils.environments.base import Environment
 MOST_LISTED = 1_000_000
 """Environments with more states than this are walked through, not listed."""
 MOST_STATES, MOST_MASKS, MOST_FEATURES = 100_000, 4_096, 64
-MOST_WALKS, FEWEST_WALKS = 256, 16
+MOST_NUMBERS = 2**20
+"""Of wide masks and encodings fewer are asked for, so that each holds no more numbers than this."""
+MOST_WALKS, LONGEST_WALK = 256, 5_000
 BLOCK = 8_192
 TOLERANCE = 1e-4
 """A difference below this part of the usual size is taken for rounding.
@@ -42,17 +45,20 @@ def fingerprint(env: Environment) -> Fingerprint:
 
     Where states are listed these are up to 100,000, first of all those in which stop is allowed, so
     that one reward of 65,536 counts. Where they are not, or are more than a million, these are the
-    states that up to 256 random walks pass. M is at most 4,096 and K at most 64.
+    states that 256 random walks pass. M is at most 4,096 and K at most 64; all these numbers are
+    lower where states, masks or encodings are wide.
     """
     rng = np.random.default_rng(0)
+    n_masks = _rows(MOST_MASKS, max(2 * env.n_actions - 1, math.prod(env.state_shape)))
     listed = env.n_states is not None and env.n_states <= MOST_LISTED
-    chosen = _listed_states(env, rng) if listed else _states_of_walks(env, rng)
+    chosen = _listed_states(env, rng, n_masks) if listed else _states_of_walks(env, rng)
     states = np.concatenate([np.asarray(env.initial_states(1), np.int32), chosen])
-    some = tf.constant(states[:MOST_MASKS])
+    some = tf.constant(states[:n_masks])
     forward = np.asarray(env.forward_mask(some), bool)
     masks = np.concatenate([forward, np.asarray(env.backward_mask(some), bool)], axis=1)
     children = np.asarray(env.step(some, _random_moves(forward, rng)))
-    features = np.asarray(env.encode(some[:MOST_FEATURES]), np.float64)
+    n_features = env.encode(some[:1]).shape[-1]
+    features = np.asarray(env.encode(some[: _rows(MOST_FEATURES, n_features)]), np.float64)
     can_stop = _can_stop(env, states)
     log_reward = np.zeros(len(states))
     if can_stop.any():
@@ -94,30 +100,37 @@ def _differs(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     return ~np.isclose(new, old, rtol=TOLERANCE, atol=TOLERANCE * usual, equal_nan=True)
 
 
-def _listed_states(env, rng):
+def _rows(most: int, width: float) -> int:
+    return max(1, min(most, int(MOST_NUMBERS // max(width, 1))))
+
+
+def _listed_states(env, rng, n_masks):
     """The listed states, shuffled; of too many, a few of all kinds and then those that can stop."""
     states = np.asarray(env.states(), np.int32)
     states = states[rng.permutation(len(states))]
     if len(states) <= MOST_STATES:
         return states
-    rest = states[MOST_MASKS:]
+    some, rest = states[:n_masks], states[n_masks:]
     can_stop = _can_stop(env, rest)
-    return np.concatenate([states[:MOST_MASKS], rest[can_stop], rest[~can_stop]])[:MOST_STATES]
+    return np.concatenate([some, rest[can_stop], rest[~can_stop]])[:MOST_STATES]
 
 
 def _states_of_walks(env, rng):
-    """The states that random walks from the initial one pass; of long walks fewer are made."""
-    n_walks = MOST_STATES // env.max_trajectory_length
-    n_walks = min(max(n_walks, FEWEST_WALKS), MOST_WALKS)
+    """The states that random walks from the initial one pass; of long walks not every step."""
+    size = math.prod(env.state_shape)
+    most, n_walks = _rows(MOST_STATES, size / 4), _rows(MOST_WALKS, 16 * size)
     states = np.asarray(env.initial_states(n_walks), np.int32)
-    seen = [states]
-    for _ in range(min(env.max_trajectory_length - 1, MOST_STATES // n_walks)):
+    seen, every = [states], 1
+    for step in range(1, min(env.max_trajectory_length, LONGEST_WALK)):
         moves = _random_moves(np.asarray(env.forward_mask(tf.constant(states)), bool), rng)
         if (moves < 0).all():
             break
         states = np.asarray(env.step(tf.constant(states), tf.constant(moves)))
-        seen.append(states)
-    return rng.permutation(np.unique(np.concatenate(seen), axis=0))
+        if step % every == 0:
+            seen.append(states)
+        if len(seen) * n_walks > most:
+            seen, every = seen[::2], 2 * every
+    return rng.permutation(np.unique(np.concatenate([*seen, states]), axis=0))
 
 
 def _random_moves(forward_mask, rng):
