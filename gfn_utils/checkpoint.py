@@ -103,29 +103,28 @@ def replacing(path) -> Iterator[BinaryIO]:
     """
     target = check_path(path)
     _remove_leftovers(target)
-    file = _open_temporary(target)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     try:
-        yield file
-        file.flush()
-        if target.exists():
-            os.chmod(file.name, target.stat().st_mode & 0o7777)
-        if fcntl is None:
-            file.close()  # Windows moves no open file; elsewhere it stays locked until it is moved
-        os.replace(file.name, target)
+        with _open_locked(temporary) as file:
+            yield file
+            file.flush()
+            if target.exists():
+                temporary.chmod(target.stat().st_mode & 0o7777)
+            if fcntl is None:
+                file.close()  # Windows moves no open file; elsewhere it stays locked until moved
+            os.replace(temporary, target)
     finally:
-        file.close()
-        pathlib.Path(file.name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _open_temporary(target: pathlib.Path) -> BinaryIO:
-    """A new file beside `target` of a name that nobody else uses, locked until it is closed."""
+def _open_locked(temporary: pathlib.Path) -> BinaryIO:
+    """A new file, locked until it is closed, so that it is not taken for a leftover."""
     while True:
-        name = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
-        file = name.open("xb")
+        file = temporary.open("wb")
         if fcntl is not None:
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(file, fcntl.LOCK_EX)
-        if name.exists():  # it was not taken for a leftover before it was locked
+        if temporary.exists():  # it was not taken for one before it was locked
             return file
         file.close()
 
@@ -153,8 +152,10 @@ def write(
 ) -> None:
     """Write an agent's file, with what its environment answers and with `others`, in one step.
 
-    Raises what `check_path` raises.
+    Raises what `check_path` raises, and ValueError if a weight is not finite: `read` refuses such.
     """
+    if not all(np.isfinite(weight).all() for weight in state.weights):
+        raise ValueError("the agent's weights must be finite to be saved, and some are not")
     arrays = {"iteration": np.asarray(state.iteration), **others}
     for field in ("weights", "first_moments", "second_moments"):
         for number, value in enumerate(getattr(state, field)):

@@ -191,6 +191,15 @@ def test_arrays_that_no_training_leaves_are_refused(saved, name, value):
         GFNAgent.load(path)
 
 
+def test_weights_that_load_would_refuse_are_not_saved(saved):
+    agent, path = saved
+    state = agent._state._replace(weights=(*agent._state.weights[:-1], np.float64("nan")))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="weights must be finite to be saved"):
+        checkpoint.write(path, agent.describe(), state)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["states", "log_reward", "masks", "children", "features"])
 def test_a_fingerprint_of_other_shapes_is_refused(saved, name):
     _, path = saved
