@@ -19,9 +19,9 @@ BLOCK = 8_192
 TOLERANCE = 1e-4
 """A difference below this part of the usual size is taken for rounding.
 
-A reward computed in float32 changes by about 1e-6 of its size from one processor to the next, and
-by up to 1e-4 or so where a GPU multiplies with shorter numbers. A change of 1e-4 nats is one of
-0.01 % in the reward, and no training tells such rewards apart.
+A reward that a float32 network computes differs by some 1e-6 of its size from one processor, or one
+set of kernels, to the next; 1e-4 leaves room for processors that multiply less exactly. A change of
+1e-4 nats is one of 0.01 % in the reward, and no training tells such rewards apart.
 """
 
 
