@@ -61,7 +61,12 @@ class LiveTraining:
     ):
         if not isinstance(agent, GFNAgent):
             raise TypeError(f"agent must be a GFNAgent, got {agent!r}")
+        if not isinstance(settings, Settings):
+            raise TypeError(f"settings must be a live_training.Settings, got {settings!r}")
         _check_settings(settings)
+        for name, function in (("on_chunk", on_chunk), ("on_end", on_end)):
+            if not callable(function):
+                raise TypeError(f"{name} must be a function without arguments, got {function!r}")
         self.agent = agent
         self.settings = settings
         self.on_chunk, self.on_end = on_chunk, on_end
@@ -245,7 +250,7 @@ def _read_run(saved: checkpoint.Saved) -> tuple[dict, float, History]:
         raise TypeError("the curves are not numbers")
     lengths = [len(curve) for curve in (history.loss, history.log_z)]
     if lengths != [done, done] or len(history.evaluated_at) != len(history.l1_error):
-        raise ValueError(f"the curves have not the lengths that {done} updates give")
+        raise ValueError(f"the curves do not have the lengths that {done} updates give")
     return run, seconds, history
 
 
@@ -253,7 +258,7 @@ def _first_difference(theirs: dict, ours: dict) -> str:
     for name in ours:
         if theirs.get(name) != ours[name]:
             return f"with {name} {theirs.get(name)!r} where this one has {ours[name]!r}"
-    return "with settings that this one has not"
+    return "with other settings"
 
 
 def _refusal(path, found: str) -> ValueError:

@@ -336,6 +336,9 @@ def test_a_failure_is_kept_and_leaves_the_agent_whole(tmp_path):
 def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match="agent"):
         LiveTraining(ENV)
+    for name in ("settings", "on_chunk", "on_end"):
+        with pytest.raises(TypeError, match=f"{name} must be"):
+            LiveTraining(agent(), **{name: {"iterations": 200}})
     wrong = {"iterations": 0, "batch_size": 0, "objective": "magic", "decay": "fast"}
     for name, value in wrong.items():
         with pytest.raises(ValueError, match=name):
