@@ -74,6 +74,9 @@ class Grid(Environment):
     def contains(self, states):
         return np.all((states >= 0) & (states < self.height), axis=-1)
 
+    def graph_key(self):
+        return type(self), self.ndim, self.height
+
     def _strides(self):
         return tf.constant([self.height**i for i in reversed(range(self.ndim))], tf.int32)
 

@@ -135,6 +135,9 @@ class Sequences(Environment):
         rows = [[number[letter] for letter in word] for word in words]
         return tf.reshape(tf.constant(rows, tf.int32), [-1, self.length])
 
+    def graph_key(self):
+        return type(self), self.length, self.alphabet, self.block
+
     def settings(self):
         """The sizes, and the log-rewards of a few sequences in place of the function."""
         some = np.random.default_rng(0).integers(self.n_letters, size=[16, self.length])
