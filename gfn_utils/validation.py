@@ -107,6 +107,7 @@ def shown(value) -> str:
 def _unwrapped(value):
     """The Python number in a NumPy scalar, or in an array or tensor of shape []."""
     kind = getattr(getattr(value, "dtype", None), "name", "")
-    if kind.startswith(("bool", "int", "uint", "float", "bfloat")) and value.shape == ():
+    is_masked = isinstance(value, np.ma.MaskedArray)
+    if kind.startswith(("bool", "int", "uint", "float")) and value.shape == () and not is_masked:
         return np.asarray(value).item()
     return value

@@ -57,6 +57,7 @@ NO_NUMBERS = [
     np.dtype("float32"),
     tf.constant([1, 2]),
     tf.constant("1"),
+    np.ma.masked,
 ]
 WHOLE = [(3, 3), (np.int64(3), 3), (np.uint8(3), 3), (np.array(3), 3), (tf.constant(3), 3)]
 REAL = [

@@ -398,10 +398,9 @@ def _warn_of_equal_encodings(env, states, first_rows):
 
 
 def _check_hot_features(env, states, features):
-    hot = env.hot_features(tf.constant(states))
-    if hot is None:
+    hot = _ask(env, "hot_features", states)
+    if hot.dtype == object:  # None
         return
-    hot = np.asarray(hot)
     if hot.dtype != np.int32 or hot.ndim != 2 or len(hot) != len(states):
         raise ContractError(
             f"hot_features must be int32 [B, k], got {hot.dtype.name} {list(hot.shape)}"
@@ -430,7 +429,7 @@ def _questions(env, states):
     questions |= {"step": (states, action), "back_step": (states, came_by)}
     if env.n_states is not None:
         questions["index"] = (states,)
-    if env.hot_features(tf.constant(states)) is not None:
+    if _ask(env, "hot_features", states).dtype != object:
         questions["hot_features"] = (states,)
     return questions
 
