@@ -461,6 +461,14 @@ CRASH_IN_USE = {
         {"settings": lambda self: {"table": np.ones(3)}},
         "settings of BrokenGrid must be a dict that JSON can hold",
     ),
+    "settings that are not equal to themselves": (
+        {"settings": lambda self: {"cap": float("nan")}},
+        "the same each time, or no agent of it could be saved and loaded: got {'cap': nan}",
+    ),
+    "a list of states that does not compile": (
+        {"states": lambda self: tf.numpy_function(HyperGrid(2, 4).states().numpy, [], tf.int32)},
+        "states must be made of TensorFlow operations",
+    ),
     "a reward that fails for a single state": (
         {"log_reward": lambda self, s: tf.squeeze(HyperGrid.log_reward(self, s)[:, None])},
         "log_reward must answer for a single state as for many: expected shape [1] for B = 1, "

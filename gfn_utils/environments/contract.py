@@ -115,13 +115,18 @@ def _is_size(value, least):
 
 
 def _check_settings(env):
+    wrong = None
     try:
-        json.dumps(env.settings())
-    except (TypeError, ValueError) as error:
+        one, again = (json.loads(json.dumps(env.settings())) for _ in range(2))
+        if not isinstance(one, dict) or one != again:  # as with NaN, which equals nothing
+            wrong = f"got {shown(one)}, and again {shown(again)}"
+    except Exception as error:
+        wrong = _in_short(error)
+    if wrong:
         raise ContractError(
-            f"settings of {type(env).__name__} must be a dict that JSON can hold, or no agent of "
-            f"it could be saved: write a method settings that gives one ({error})"
-        ) from error
+            f"settings of {type(env).__name__} must be a dict that JSON can hold, the same each "
+            f"time, or no agent of it could be saved and loaded: {wrong}"
+        )
 
 
 def _ask(env, method, *arguments):
@@ -471,8 +476,12 @@ def _check_compiled(env, states):
     usual = {method: _ask(env, method, *arguments) for method, arguments in questions.items()}
     usual |= {"initial_states": _ask(env, "initial_states", 3)}
     usual |= {"a loop of steps": _loop_of_steps(env, 3).numpy()}
+    if env.n_states is not None and env.n_states <= LARGEST_EXHAUSTIVE:
+        usual["states"] = _ask(env, "states")
     for jit_compile in (False, True):
         programs = _programs(env, questions, jit_compile)
+        if "states" in usual:
+            programs["states"] = env.states, [], []
         try:
             found = _compile_and_call(programs, jit_compile)
         except Exception:  # which of them was it?
@@ -487,8 +496,8 @@ def _check_compiled(env, states):
                     ) from error
             raise
         for name, answer in found.items():
-            of_each = states if name in questions else np.zeros(3)
-            _require_equal(name, of_each, usual[name], answer, "compiled", "whether it is compiled")
+            about = states if name in questions else usual[name]
+            _require_equal(name, about, usual[name], answer, "compiled", "whether it is compiled")
 
 
 def _programs(env, questions, jit_compile):
@@ -536,7 +545,7 @@ def _in_short(error):
 
 
 def _all_finite(features):
-    return np.issubdtype(features.dtype, np.number) and np.isfinite(features).all()
+    return features.dtype.kind in "biuf" and np.isfinite(features).all()
 
 
 def _require_form(name, array, dtype, shape):
