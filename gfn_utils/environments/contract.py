@@ -118,7 +118,7 @@ def _check_settings(env):
     wrong = None
     try:
         one, again = (json.loads(json.dumps(env.settings())) for _ in range(2))
-        if not isinstance(one, dict) or one != again:  # as with NaN, which equals nothing
+        if not isinstance(one, dict) or one != again:
             wrong = f"got {shown(one)}, and again {shown(again)}"
     except Exception as error:
         wrong = _in_short(error)
