@@ -128,6 +128,15 @@ BROKEN_GRIDS = {
         {"max_trajectory_length": 6},
         "max_trajectory_length is 6, but state [3, 3] is reached after 6 actions",
     ),
+    "an initial state that is not listed": (
+        {
+            "initial_states": lambda self, n: tf.fill([n, 2], 7),
+            "backward_mask": lambda self, s: (
+                HyperGrid.backward_mask(self, s) & ~at(s, 7, 7)[:, None]
+            ),
+        },
+        "the initial state [7, 7] is not listed",
+    ),
     "stop allowed nowhere": (
         {"forward_mask": lambda self, s: HyperGrid.forward_mask(self, s) & [True, True, False]},
         "forward_mask allows no action in state [3, 3]",
