@@ -13,6 +13,7 @@ import tensorflow as tf
 from gfn_utils import checkpoint, evaluation, losses, policy, sampling, training
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_any_states, check_states
+from gfn_utils.environments.fingerprint import fingerprint
 from gfn_utils.environments.snapshot import Snapshot
 from gfn_utils.interrupts import interrupts_held_back
 from gfn_utils.sampling import Trajectories, check_trajectories
@@ -356,8 +357,17 @@ class GFNAgent:
         return history
 
     def save(self, path) -> None:
-        """Write the whole agent to one file; `load` continues as if it had never stopped."""
-        checkpoint.write(path, self.describe(), self._state_now())
+        """Write the whole agent to one file; `load` continues as if it had never stopped.
+
+        Raises FileNotFoundError if the folder does not exist, ValueError if `path` is a folder or
+        a device.
+        """
+        self._write(path)
+
+    def _write(self, path, **others):
+        """Save, and put the arrays `others` into the same file."""
+        answers = fingerprint(self.env)
+        checkpoint.write(path, self.describe(), self._state_now(), answers, **others)
 
     @classmethod
     def load(cls, path, env: Environment | None = None) -> "GFNAgent":
@@ -365,13 +375,18 @@ class GFNAgent:
 
         An environment of this package is made anew; one of your own must be given as `env`.
         Raises FileNotFoundError if there is no such file, ValueError if it is damaged, not an
-        agent's, or an agent's of another environment.
+        agent's, or an agent's of another environment, which it then says in what it differs.
         """
-        description, state = checkpoint.read(path)
-        env = checkpoint.environment_of(path, description, env)
-        agent = cls(env, **description["arguments"])
-        checkpoint.check_shapes(path, state, agent._held.state)
-        agent._hold(agent._held._replace(state=state, n_sampled=description["n_sampled"]))
+        return cls._of_saved(path, checkpoint.read(path), env)
+
+    @classmethod
+    def _of_saved(cls, path, saved: checkpoint.Saved, env):
+        env = checkpoint.environment_of(path, saved, env)
+        with checkpoint.refusing_others(path):
+            agent = cls(env, **saved.description["arguments"])
+        checkpoint.check_shapes(path, saved.state, agent._held.state)
+        held = agent._held._replace(state=saved.state, n_sampled=saved.description["n_sampled"])
+        agent._hold(held)
         return agent
 
     def describe(self) -> dict:
