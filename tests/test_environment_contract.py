@@ -718,6 +718,8 @@ def test_environments_are_equal_by_identity_unless_their_own_class_is_a_dataclas
     assert len({one, other}) == 2
     assert one.settings() != HyperGrid(height=4).settings()
     assert one.settings()["table"] == "float64 [16]"
+    assert one.graph_key() != other.graph_key()
+    assert HyperGrid(r0=1).graph_key() == HyperGrid(r0=2).graph_key()
     assert Words() != Words()
     assert HyperGrid(2, 5) == HyperGrid(2, 5)
     assert hash(HyperGrid(2, 5)) == hash(HyperGrid(2, 5))
