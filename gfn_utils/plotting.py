@@ -109,12 +109,12 @@ def distributions(
 ) -> Figure | SubFigure:
     """Distributions over the cells side by side on one colour scale: `target=..., learned=...`.
 
-    The scale ends at `vmax`, by default the largest probability of all, and what is higher has the
-    colour of its end. Drawn into an empty `figure` if one is given.
+    The scale ends at `vmax`, by default the target's largest probability, and what is higher has
+    the colour of its end. Drawn into an empty `figure` if one is given.
     """
     _require_dimensions(env, 2)
     highest = max(np.max(values) for values in named.values())
-    vmax = highest if vmax is None else vmax
+    vmax = env.target().max() if vmax is None else vmax
     if figure is None:
         figure = plt.figure(figsize=(CELL * len(named) + 0.6, CELL))
     axes = figure.subplots(1, len(named), squeeze=False)
