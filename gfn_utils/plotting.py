@@ -127,8 +127,8 @@ def distributions(
 ) -> Figure | SubFigure:
     """Distributions over the cells side by side on one colour scale: `target=..., learned=...`.
 
-    The scale ends at `vmax`, by default the largest probability of all, and what is higher has the
-    colour of its end. Drawn into an empty `figure` if one is given.
+    The scale ends at `vmax`, by default the target's largest probability, and what is higher has
+    the colour of its end. Drawn into an empty `figure` if one is given.
     """
     check_grid("env", env)
     named = {name: _distribution(env, name, values) for name, values in named.items()}
@@ -136,7 +136,7 @@ def distributions(
         raise TypeError("distributions must be named, as in target=env.target(); got none")
     _check_figure(figure)
     highest = max(np.max(values) for values in named.values())
-    vmax = highest if vmax is None else check_number("vmax", vmax, above=0.0)
+    vmax = env.target().max() if vmax is None else check_number("vmax", vmax, above=0.0)
     if figure is None:
         figure = plt.figure(figsize=(CELL * len(named) + 0.6, CELL))
     axes = figure.subplots(1, len(named), squeeze=False)
@@ -286,7 +286,7 @@ def training_maps(env: Grid, learned, figure: Figure | SubFigure) -> Figure | Su
     Drawn into an empty figure.
     """
     figure.subplots_adjust(left=0.1, right=0.88, bottom=0.17, top=0.91, wspace=0.1)
-    distributions(env, env.target().max(), figure, target=env.target(), learned=learned)
+    distributions(env, figure=figure, target=env.target(), learned=learned)
     ticks = range(0, env.height, -(-env.height // 4))
     for ax in figure.axes[:2]:
         ax.set(xticks=ticks, yticks=ticks)
