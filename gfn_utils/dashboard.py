@@ -23,7 +23,7 @@ from gfn_utils.widgets import (
 )
 
 UPDATES_A_PICTURE = (20, 40, 100, 200, 500)
-MAPS, CURVES = (3.9, 2.1), (3.9, 3.4)
+MAPS, CURVES = (3.4, 1.9), (3.4, 3.2)
 """Sizes of the two pictures, in inches: beside one another, and on a phone as they are."""
 
 

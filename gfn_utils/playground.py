@@ -22,6 +22,7 @@ DESERT = 0.01
 HEIGHTS = range(4, 13)
 CELL_LAYOUT = {"width": "auto", "height": "2.2em", "margin": "0", "padding": "0"}
 NARROW = {"width": "auto", "max_width": "100%"}
+SLIDER = {"width": "17em", "max_width": "100%"}
 TEXT = "The playground (run this cell to use it): paint a reward, train, watch."
 
 
@@ -73,7 +74,7 @@ class RewardEditor:
             options=[(_short(level), level) for level in LEVELS],
             value=LEVELS[-1],
             description="paint with",
-            style={**WHOLE_LABEL, "button_width": "3.4em"},
+            style={**WHOLE_LABEL, "button_width": "3.9em"},
         )
         self.fill = ipywidgets.Button(description="paint all cells", layout={"width": "9em"})
         self.cells = ipywidgets.GridBox()
@@ -150,7 +151,7 @@ class Run:
             description="exploration γ",
             continuous_update=False,
             style=WHOLE_LABEL,
-            layout=NARROW,
+            layout=SLIDER,
         )
         self.objective = _choice("objective", losses.OBJECTIVES)
         self.backward_policy = _choice("P_B", BACKWARD_POLICIES)
@@ -160,7 +161,7 @@ class Run:
             description="learning rate",
             continuous_update=False,
             style=WHOLE_LABEL,
-            layout=NARROW,
+            layout=SLIDER,
         )
         self.updates = ipywidgets.Dropdown(
             options=[500, 1000, 2000, 5000, 10000],
