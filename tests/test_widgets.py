@@ -401,6 +401,12 @@ def test_what_is_out_of_bounds_is_named(agent):
         (lambda: widgets.loss_sliders(agent, ENDS), TypeError, "trajectory must be Trajectories"),
         (lambda: widgets.pipes_slider(GFNAgent(Subsets())), ValueError, "to be drawn"),
         (lambda: widgets.noise_floor_slider(HyperGrid(3, 4)), ValueError, "to be drawn"),
+        (lambda: widgets.noise_floor_slider(HyperGrid(2, 4000)), ValueError, "small enough"),
+        (lambda: widgets.pipes_slider(GFNAgent(HyperGrid(3, 4))), ValueError, "agent.env must be"),
+        (lambda: widgets.pipes_slider(None), TypeError, "agent must be .* got None"),
+        (lambda: widgets.trajectory_player(agent, path, "no"), TypeError, "backward must be True"),
+        (lambda: widgets.trajectory_player(agent, path, log_z="2"), TypeError, "log_z must be"),
+        (lambda: widgets.Picture().show("a", "b"), TypeError, "figure must be a matplotlib"),
     ]
     for build, error, message in cases:
         with pytest.raises(error, match=message):
