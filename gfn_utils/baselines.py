@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from gfn_utils import policy, training
 from gfn_utils.environments import Environment
-from gfn_utils.environments.base import check_states
+from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.environments.contract import check_attributes
 from gfn_utils.sampling import (
     PADDING,
@@ -116,6 +116,7 @@ class PPOAgent(NamedTuple):
     def log_policy(self, states: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """log P_F in nats, as `gfn_utils.policy` has it, an unused log P_B, and the values."""
         *network, value = self.weights
+        states = check_any_states(self.env, states, "states")
         return policy.network_log_policy(self.env, network, log_z=value)(states)
 
 

@@ -183,11 +183,15 @@ class _Graph(NamedTuple):
     """All states, in layers such that every edge leads to a later layer."""
 
 
-@functools.lru_cache(maxsize=8)
 def _graph(env: Environment) -> _Graph:
     _check_environment(env)
     if env.n_states is None:
         raise ValueError(f"exact answers need an environment that lists its states, got {env!r}")
+    return _graph_of_listed(env)
+
+
+@functools.lru_cache(maxsize=8)
+def _graph_of_listed(env):
     children = children_of(env)
     layers = layers_of(children)
     if sum(map(len, layers)) < env.n_states:

@@ -13,7 +13,7 @@ def check_integer(name: str, value, minimum: int, maximum: int = 2**31 - 1) -> i
     """Return `value` as an int; raise TypeError if it is none, ValueError if out of bounds."""
     allowed = f"an integer of at least {minimum}"
     number = _unwrapped(value)
-    if isinstance(number, bool) or not isinstance(number, numbers.Integral):
+    if isinstance(number, bool | np.generic) or not isinstance(number, numbers.Integral):
         raise TypeError(f"{name} must be {allowed}, got {shown(value)}")
     if number < minimum:
         raise ValueError(f"{name} must be {allowed}, got {shown(number)}")
@@ -31,7 +31,7 @@ def check_number(
 ) -> float:
     """Return `value` as a float; raise unless it is finite, in [minimum, maximum] and > `above`."""
     number = _unwrapped(value)
-    if isinstance(number, bool) or not isinstance(number, numbers.Real):
+    if isinstance(number, bool | np.generic) or not isinstance(number, numbers.Real):
         raise TypeError(f"{name} must be a number, got {shown(value)}")
     try:
         number = float(number)
@@ -114,6 +114,7 @@ def shown(value) -> str:
 def _unwrapped(value):
     """The Python number in a NumPy scalar, or in an array or tensor of shape []."""
     kind = getattr(getattr(value, "dtype", None), "name", "")
-    if kind.startswith(("bool", "int", "uint", "float", "bfloat")) and value.shape == ():
+    is_masked = isinstance(value, np.ma.MaskedArray)
+    if kind.startswith(("bool", "int", "uint", "float")) and value.shape == () and not is_masked:
         return np.asarray(value).item()
     return value

@@ -128,6 +128,15 @@ BROKEN_GRIDS = {
         {"max_trajectory_length": 6},
         "max_trajectory_length is 6, but state [3, 3] is reached after 6 actions",
     ),
+    "an initial state that is not listed": (
+        {
+            "initial_states": lambda self, n: tf.fill([n, 2], 7),
+            "backward_mask": lambda self, s: (
+                HyperGrid.backward_mask(self, s) & ~at(s, 7, 7)[:, None]
+            ),
+        },
+        "the initial state [7, 7] is not listed",
+    ),
     "stop allowed nowhere": (
         {"forward_mask": lambda self, s: HyperGrid.forward_mask(self, s) & [True, True, False]},
         "forward_mask allows no action in state [3, 3]",
@@ -460,6 +469,14 @@ CRASH_IN_USE = {
     "settings that JSON cannot hold": (
         {"settings": lambda self: {"table": np.ones(3)}},
         "settings of BrokenGrid must be a dict that JSON can hold",
+    ),
+    "settings that change": (
+        {"settings": lambda self: {"number": float(np.random.default_rng().random())}},
+        "the same each time, or no agent of it could be saved and loaded: got {'number': 0.",
+    ),
+    "a list of states that does not compile": (
+        {"states": lambda self: tf.numpy_function(HyperGrid(2, 4).states().numpy, [], tf.int32)},
+        "states must be made of TensorFlow operations",
     ),
     "a reward that fails for a single state": (
         {"log_reward": lambda self, s: tf.squeeze(HyperGrid.log_reward(self, s)[:, None])},

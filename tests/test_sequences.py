@@ -3,8 +3,10 @@
 import itertools
 import math
 import string
+import warnings
 
 import brute_force_sequences as plain
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -259,7 +261,9 @@ def test_only_states_have_words(construction, states):
 
 
 @pytest.mark.parametrize(
-    "words", ["abc", None, 5, [None], [5], [["a", "b", "c"]], [b"abc"], ["a·b"]], ids=repr
+    "words",
+    ["abc", None, 5, [None], [5], [["a", "b", "c"]], [b"abc"], ["a·b"], np.array(2)],
+    ids=repr,
 )
 def test_only_words_have_states(words):
     with pytest.raises((ValueError, TypeError), match="words"):
@@ -287,3 +291,17 @@ def test_equal_sequences_are_equal_and_others_are_not(construction):
 def test_very_long_sequences_are_made_at_once():
     env = LeftToRightSequences(lambda letters: tf.zeros(2), length=30_000, alphabet="ab")
     assert env.n_states is None
+
+
+@three_ways
+def test_a_reward_that_is_a_network_in_single_precision_keeps_the_contract(construction):
+    network = keras.Sequential([keras.layers.Dense(64, "relu"), keras.layers.Dense(1)])
+    network.build([None, 20 * 8])
+    network.layers[0].set_weights([10 * weight for weight in network.layers[0].get_weights()])
+
+    def log_reward(letters):
+        return network(tf.reshape(tf.one_hot(letters, 20), [-1, 20 * 8]))[:, 0]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_environment(construction(log_reward, 8, string.ascii_letters[:20]))

@@ -57,8 +57,8 @@ def check_environment(env: Environment) -> Checked:
     compile, for any number of states.
 
     Where states cannot be listed (or are more than 100,000) this is checked on those that random
-    walks pass, walks that prefer one action after another, and walks back from there. The result
-    says how many that were.
+    walks pass, walks that prefer one action after another, and walks back from there, and on their
+    neighbours. The result says how many that were.
 
     Warns of two states with the same encoding, which the network cannot tell apart, and of a
     log-reward that looks like a reward.
@@ -72,6 +72,7 @@ def check_environment(env: Environment) -> Checked:
         _check_order(env, states, seen.children)
     else:
         states = _walks(env, _ask(env, "initial_states", N_WALKS), "forward_mask", "step")
+        states = _with_neighbours(env, states)
         seen = _check_states(env, states, listed=False)
         states, seen = _check_behind(env, states, seen)
     _warn_of_rewards(seen.log_reward)
@@ -115,13 +116,18 @@ def _is_size(value, least):
 
 
 def _check_settings(env):
+    wrong = None
     try:
-        json.dumps(env.settings())
-    except (TypeError, ValueError) as error:
+        one, again = (json.loads(json.dumps(env.settings())) for _ in range(2))
+        if not isinstance(one, dict) or one != again:
+            wrong = f"got {shown(one)}, and again {shown(again)}"
+    except Exception as error:
+        wrong = _in_short(error)
+    if wrong:
         raise ContractError(
-            f"settings of {type(env).__name__} must be a dict that JSON can hold, or no agent of "
-            f"it could be saved: write a method settings that gives one ({error})"
-        ) from error
+            f"settings of {type(env).__name__} must be a dict that JSON can hold, the same each "
+            f"time, or no agent of it could be saved and loaded: {wrong}"
+        )
 
 
 def _ask(env, method, *arguments):
@@ -168,6 +174,10 @@ def _check_listing(env):
             f"index must invert states(): state {states[row].tolist()} is listed at {row}, "
             f"but index gives {index[row]}"
         )
+    initial = _ask(env, "initial_states", 1)
+    place = int(position_or_none(env, initial)[0])
+    if not 0 <= place < env.n_states or (states[place] != initial[0]).any():
+        raise ContractError(f"the initial state {initial[0].tolist()} is not listed")
     inside = _ask(env, "contains", states)
     _require_form("contains", inside, bool, (env.n_states,))
     if not inside.all():
@@ -178,8 +188,8 @@ def _check_listing(env):
 def _walks(env, states, mask, step):
     """The states that walks pass until no move is left, each once.
 
-    Half of the walks are random. Each of the others keeps to an order of preference of its own, so
-    that together they come to the corners, and one or more prefer each action to all others.
+    Every second walk is random. The others keep to an order of preference each, led by one action
+    after another, so that together they come to the corners.
     """
     rng, n_moves = np.random.default_rng(0), env.n_actions - 1
     number = np.arange(len(states))
@@ -209,6 +219,29 @@ def _walks(env, states, mask, step):
     return found[np.sort(chosen)]
 
 
+def _with_neighbours(env, states):
+    """The states and, as long as there is room, those that are next to them."""
+    while (room := MOST_STATES - len(states)) > 0:
+        allowed = _ask_in_blocks(env, "forward_mask", states, bool, [env.n_actions])
+        rows, actions = _some_moves(allowed[:, : env.stop_action], room)
+        children = _ask(env, "step", states[rows], actions)
+        _require_form("step", children, np.int32, states[rows].shape)
+        more = np.unique(np.concatenate([states, children]), axis=0)
+        if len(more) == len(states):
+            break
+        states = more
+    return states
+
+
+def _some_moves(allowed, most):
+    """Row and action of the allowed moves, or of about `most` of them at random."""
+    share = most / max(1, np.count_nonzero(allowed))
+    if share < 1:
+        allowed = allowed & (np.random.default_rng(2).random(allowed.shape, np.float32) < share)
+    rows, actions = np.nonzero(allowed)
+    return rows, actions.astype(np.int32)
+
+
 class _Seen(NamedTuple):
     log_reward: np.ndarray
     """log R of the states in which stop is allowed."""
@@ -218,8 +251,9 @@ class _Seen(NamedTuple):
 
 
 def _check_behind(env, states, seen):
-    """Check what lies behind the states too, and return both together."""
-    ends = np.random.default_rng(1).permutation(len(states))[:N_WALKS]
+    """Check what lies behind those states in which stop is allowed, and return all together."""
+    can_stop = _ask_in_blocks(env, "forward_mask", states, bool, [env.n_actions])[:, -1]
+    ends = np.random.default_rng(1).permutation(np.flatnonzero(can_stop))[:N_WALKS]
     behind = _walks(env, states[ends], "backward_mask", "back_step")
     known = {state.tobytes() for state in states}
     new = [state for state in behind if state.tobytes() not in known]
@@ -265,13 +299,10 @@ def _check_moves(env, states, allowed, step, undo, undo_mask, known_mask):
     """
     did = "did" if step == "step" else "undid"
     places = np.full(allowed.shape, -1, np.int32) if known_mask is not None else None
-    share = MOST_MASK_ENTRIES / env.n_actions / max(1, np.count_nonzero(allowed))
-    if known_mask is None and share < 1:
-        chance = np.random.default_rng(2).random(allowed.shape, np.float32)
-        allowed = allowed & (chance < share)
-    rows, actions = np.nonzero(allowed)
+    most = MOST_MASK_ENTRIES // env.n_actions if known_mask is None else allowed.size
+    rows, actions = _some_moves(allowed, most)
     by_action = np.argsort(actions, kind="stable")
-    rows, actions = rows[by_action], actions[by_action].astype(np.int32)
+    rows, actions = rows[by_action], actions[by_action]
     for block in blocks(len(rows), env):
         action, source = actions[block], states[rows[block]]
         found = _ask(env, step, source, action)
@@ -398,10 +429,9 @@ def _warn_of_equal_encodings(env, states, first_rows):
 
 
 def _check_hot_features(env, states, features):
-    hot = env.hot_features(tf.constant(states))
-    if hot is None:
+    hot = _ask(env, "hot_features", states)
+    if hot.dtype == object:  # None
         return
-    hot = np.asarray(hot)
     if hot.dtype != np.int32 or hot.ndim != 2 or len(hot) != len(states):
         raise ContractError(
             f"hot_features must be int32 [B, k], got {hot.dtype.name} {list(hot.shape)}"
@@ -430,7 +460,7 @@ def _questions(env, states):
     questions |= {"step": (states, action), "back_step": (states, came_by)}
     if env.n_states is not None:
         questions["index"] = (states,)
-    if env.hot_features(tf.constant(states)) is not None:
+    if _ask(env, "hot_features", states).dtype != object:
         questions["hot_features"] = (states,)
     return questions
 
@@ -472,8 +502,12 @@ def _check_compiled(env, states):
     usual = {method: _ask(env, method, *arguments) for method, arguments in questions.items()}
     usual |= {"initial_states": _ask(env, "initial_states", 3)}
     usual |= {"a loop of steps": _loop_of_steps(env, 3).numpy()}
+    if env.n_states is not None and env.n_states <= LARGEST_EXHAUSTIVE:
+        usual["states"] = _ask(env, "states")
     for jit_compile in (False, True):
         programs = _programs(env, questions, jit_compile)
+        if "states" in usual:
+            programs["states"] = env.states, [], []
         try:
             found = _compile_and_call(programs, jit_compile)
         except Exception:  # which of them was it?
@@ -488,8 +522,8 @@ def _check_compiled(env, states):
                     ) from error
             raise
         for name, answer in found.items():
-            of_each = states if name in questions else np.zeros(3)
-            _require_equal(name, of_each, usual[name], answer, "compiled", "whether it is compiled")
+            about = states if name in questions else usual[name]
+            _require_equal(name, about, usual[name], answer, "compiled", "whether it is compiled")
 
 
 def _programs(env, questions, jit_compile):
@@ -537,7 +571,7 @@ def _in_short(error):
 
 
 def _all_finite(features):
-    return np.issubdtype(features.dtype, np.number) and np.isfinite(features).all()
+    return features.dtype.kind in "biuf" and np.isfinite(features).all()
 
 
 def _require_form(name, array, dtype, shape):

@@ -47,11 +47,11 @@ class Sequences(Environment):
         object.__setattr__(self, "length", check_integer("length", self.length, minimum=1))
         letters = self.alphabet
         if not isinstance(letters, str):
-            raise TypeError(f"alphabet must be a string of letters, got {letters!r}")
+            raise TypeError(f"alphabet must be a string of letters, got {shown(letters)}")
         if len(letters) < 2 or len(set(letters)) < len(letters) or EMPTY in letters:
             raise ValueError(
                 f"alphabet must have at least two letters, each once, none {EMPTY!r}, "
-                f"got {letters!r}"
+                f"got {shown(letters)}"
             )
         block = check_integer("block", self.block, minimum=1, maximum=self.length)
         object.__setattr__(self, "block", block)
@@ -61,7 +61,7 @@ class Sequences(Environment):
                 f"{block}, which makes {self._n_features:,}"
             )
         if not callable(self.log_reward_of):
-            raise TypeError(f"log_reward_of must be a function, got {self.log_reward_of!r}")
+            raise TypeError(f"log_reward_of must be a function, got {shown(self.log_reward_of)}")
         some = self.log_reward_of(tf.zeros([2, self.length], tf.int32))
         shape = check_numbers("what log_reward_of gives", some).shape
         if shape != (2,):
@@ -142,8 +142,8 @@ class Sequences(Environment):
         Raises TypeError if they are not a list of strings, ValueError if a word has another length
         or other letters, or a gap where words have none.
         """
-        if isinstance(words, str) or not isinstance(words, Iterable):
-            raise TypeError(f"words must be a list of words, got {shown(words)}")
+        if isinstance(words, str | bytes) or not np.iterable(words):
+            raise TypeError(f"words must be a list of strings, got {shown(words)}")
         words = list(words)
         number = {letter: i for i, letter in enumerate([EMPTY, *self.alphabet])}
         for word in words:
