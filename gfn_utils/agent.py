@@ -10,6 +10,7 @@ import tensorflow as tf
 from gfn_utils import checkpoint, evaluation, losses, policy, sampling, training
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_states
+from gfn_utils.environments.fingerprint import fingerprint
 from gfn_utils.sampling import Trajectories
 from gfn_utils.training import Batches, Kind, TrainingState
 from gfn_utils.validation import check_choice, check_integer, check_number
@@ -239,8 +240,17 @@ class GFNAgent:
         return history
 
     def save(self, path) -> None:
-        """Write the whole agent to one file; `load` continues as if it had never stopped."""
-        checkpoint.write(path, self.describe(), self._state)
+        """Write the whole agent to one file; `load` continues as if it had never stopped.
+
+        Raises FileNotFoundError if the folder does not exist, ValueError if `path` is a folder or
+        a device.
+        """
+        self._write(path)
+
+    def _write(self, path, **others):
+        """Save, and put the arrays `others` into the same file."""
+        answers = fingerprint(self.env)
+        checkpoint.write(path, self.describe(), self._state, answers, **others)
 
     @classmethod
     def load(cls, path, env: Environment | None = None) -> "GFNAgent":
@@ -248,14 +258,18 @@ class GFNAgent:
 
         An environment of this package is made anew; one of your own must be given as `env`.
         Raises FileNotFoundError if there is no such file, ValueError if it is damaged, not an
-        agent's, or an agent's of another environment.
+        agent's, or an agent's of another environment, which it then says in what it differs.
         """
-        description, state = checkpoint.read(path)
-        env = checkpoint.environment_of(path, description, env)
-        agent = cls(env, **description["arguments"])
-        checkpoint.check_shapes(path, state, agent._state)
-        agent._n_sampled = description["n_sampled"]
-        agent._restore(state)
+        return cls._of_saved(path, checkpoint.read(path), env)
+
+    @classmethod
+    def _of_saved(cls, path, saved: checkpoint.Saved, env):
+        env = checkpoint.environment_of(path, saved, env)
+        with checkpoint.refusing_others(path):
+            agent = cls(env, **saved.description["arguments"])
+        checkpoint.check_shapes(path, saved.state, agent._state)
+        agent._n_sampled = saved.description["n_sampled"]
+        agent._restore(saved.state)
         return agent
 
     def describe(self) -> dict:
