@@ -184,8 +184,11 @@ class TrainingDashboard:
             self.start()
 
     def _reset(self, _):
-        self.training.reset()
-        self._next_picture = 0
+        try:
+            self.training.reset()
+        except OSError as error:  # the file is no longer this run's
+            self.training.error = error
+        self._next_picture = self.training.done
         self._after_end()
 
     def _after_chunk(self):

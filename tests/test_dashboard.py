@@ -130,6 +130,19 @@ def test_an_error_is_shown_and_training_can_go_on(dashboard):
     assert dashboard.start_button.description == "Continue"
 
 
+def test_a_file_that_is_not_the_runs_is_kept_and_the_status_says_so(tmp_path):
+    path = tmp_path / "run.npz"
+    agent = GFNAgent(HyperGrid(height=4), seed=3)
+    dashboard = TrainingDashboard(LiveTraining(agent, Settings(iterations=40), path))
+    dashboard.start_button.click()
+    finish(dashboard)
+    path.write_text("mine")
+    dashboard.reset_button.click()
+    assert path.read_text() == "mine"
+    assert dashboard.status.value.startswith("stopped by an error: ")
+    assert "run.npz" in dashboard.status.value
+
+
 def test_one_output_in_three_forms(capsys, monkeypatch, tmp_path):
     shown = []
     monkeypatch.setattr("gfn_utils.widgets.display", lambda data, raw: shown.append(data))

@@ -223,7 +223,7 @@ def test_distributions_end_at_the_highest_target_and_the_bar_says_what_is_beyond
     for named, beyond in (
         ({"target": target, "learned": at_origin}, "max"),
         ({"untrained": at_origin}, "max"),
-        ({"learned": target / 2}, "neither"),
+        ({"even": np.full(16, 1 / 16)}, "neither"),
     ):
         figure = plotting.distributions(GRID, **named)
         maps = [ax.images[0] for ax in figure.axes[: len(named)]]
