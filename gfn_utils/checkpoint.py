@@ -154,7 +154,7 @@ def write(
 
     Raises what `check_path` raises, and ValueError if a weight is not finite: `read` refuses such.
     """
-    if not all(np.isfinite(weight).all() for weight in state.weights):
+    if not all(np.isfinite(np.asarray(weight)).all() for weight in state.weights):
         raise ValueError("the agent's weights must be finite to be saved, and some are not")
     arrays = {"iteration": np.asarray(state.iteration), **others}
     for field in ("weights", "first_moments", "second_moments"):

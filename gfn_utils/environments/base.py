@@ -126,6 +126,14 @@ class Environment(abc.ABC):
         listed = _listing(self)[np.where(inside, position, 0)]
         return inside & same_rows(listed, states)
 
+    def graph_key(self):
+        """A hashable value, equal for environments that differ in their rewards alone.
+
+        Where few states are listed, such environments share their compiled programs. By default
+        the environment itself, which shares with nothing that is not equal to it.
+        """
+        return self
+
     def settings(self) -> dict:
         """What tells this environment from another of its class, in values that JSON can hold.
 

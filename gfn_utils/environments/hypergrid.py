@@ -75,6 +75,9 @@ class Grid(Environment):
         states = np.asarray(states)
         return np.all((states >= 0) & (states < self.height), axis=-1)
 
+    def graph_key(self):
+        return type(self), self.ndim, self.height
+
     def _check_listed(self):
         if self.n_states is None:
             raise ValueError(

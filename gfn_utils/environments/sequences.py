@@ -159,6 +159,9 @@ class Sequences(Environment):
             return tf.zeros([0, self.length], tf.int32)
         return check_any_states(self, rows, "words")
 
+    def graph_key(self):
+        return type(self), self.length, self.alphabet, self.block
+
     def settings(self):
         """The sizes. A saved agent's fingerprint tells one reward function from another."""
         return {"length": self.length, "alphabet": self.alphabet, "block": self.block}
