@@ -1,5 +1,6 @@
 """The playground: paint a reward, choose how to train, and watch; two settings side by side."""
 
+import os
 from collections.abc import Callable
 
 import ipywidgets
@@ -246,7 +247,9 @@ class Playground:
 
     def show(self) -> None:
         """Display the page. Where no widgets run, on GitHub say, it shows how a run ends."""
-        png, text = picture_of_run(self.first.dashboard.training, finished=True)
+        # Voilà's visitors see the page itself, and would only wait for that picture.
+        visited = "VOILA_SERVER_URL" in os.environ
+        png, text = picture_of_run(self.first.dashboard.training, finished=not visited)
         display_control(self.control, png, f"{TEXT} {text}")
 
     def _on_the_same_axes(self, dashboard, other):
