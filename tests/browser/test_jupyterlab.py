@@ -34,9 +34,13 @@ def run_all(page):
     cells = page.locator(".jp-Notebook .jp-CodeCell")
     cells.first.wait_for(timeout=SOON)
     # A saved lesson has numbers beside its cells; without outputs they can only be new.
+    clear_outputs(page)
+    menu(page, "Run", "Run All Cells")
+
+
+def clear_outputs(page):
     menu(page, "Edit", "Clear Outputs of All Cells")
     expect(page.locator(".jp-Notebook .jp-OutputArea-child")).to_have_count(0, timeout=SOON)
-    menu(page, "Run", "Run All Cells")
 
 
 def wait_for_last_cell(page):
@@ -152,6 +156,7 @@ def test_lesson_05_trains_under_the_hand_and_survives_the_kernel(lesson):
     # As the lesson says: after a restart the set-up cell, then the dashboard's.
     menu(page, "Kernel", "Restart Kernel…")
     page.get_by_role("button", name="Confirm Kernel Restart").click()
+    clear_outputs(page)
     expect(numbered_cells(page)).to_have_count(0, timeout=SOON)
     cells = page.locator(".jp-Notebook .jp-CodeCell")
     for number, cell in enumerate([cells.first, cells.filter(has_text="training_dashboard(")], 1):
