@@ -373,6 +373,7 @@ def noise_floor(
     `n_samples` is one of the n; `error` is above 0.
     """
     check_instance("floor", floor, dict, "a dict from numbers of samples to L1 errors")
+    n_samples = check_integer("n_samples", n_samples, minimum=1)
     if n_samples not in floor:
         raise ValueError(f"n_samples must be one of {[*floor]}, got {shown(n_samples)}")
     for n in floor:
@@ -523,13 +524,13 @@ def _check_history(history):
         raise TypeError(f"history must be a History, as train returns, got {shown(history)}")
 
 
-def _check_words(words):
+def _check_words(given):
     form = "strings of one length, at least one"
     try:
-        words = list(words)
+        words = list(given)
     except TypeError as error:
-        raise TypeError(f"words must be {form}, got {shown(words)}") from error
-    if not all(isinstance(word, str) for word in words):
+        raise TypeError(f"words must be {form}, got {shown(given)}") from error
+    if isinstance(given, str) or not all(isinstance(word, str) for word in words):
         raise TypeError(f"words must be {form}, got {shown(words)}")
     if len({len(word) for word in words}) != 1 or not words[0]:
         raise ValueError(f"words must be {form}, got {shown(words)}")
