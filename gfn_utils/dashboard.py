@@ -23,7 +23,7 @@ from gfn_utils.widgets import (
 )
 
 UPDATES_A_PICTURE = (20, 40, 100, 200, 500)
-MAPS, CURVES = (3.9, 2.1), (3.9, 3.4)
+MAPS, CURVES = (3.4, 1.9), (3.4, 3.2)
 """Sizes of the two pictures, in inches: beside one another, and on a phone as they are."""
 
 
@@ -184,8 +184,11 @@ class TrainingDashboard:
             self.start()
 
     def _reset(self, _):
-        self.training.reset()
-        self._next_picture = 0
+        try:
+            self.training.reset()
+        except OSError as error:  # the file is no longer this run's
+            self.training.error = error
+        self._next_picture = self.training.done
         self._after_end()
 
     def _after_chunk(self):

@@ -1,5 +1,6 @@
 """The playground: paint a reward, choose how to train, and watch; two settings side by side."""
 
+import os
 from collections.abc import Callable
 
 import ipywidgets
@@ -22,6 +23,7 @@ DESERT = 0.01
 HEIGHTS = range(4, 13)
 CELL_LAYOUT = {"width": "auto", "height": "2.2em", "margin": "0", "padding": "0"}
 NARROW = {"width": "auto", "max_width": "100%"}
+SLIDER = {"width": "17em", "max_width": "100%"}
 TEXT = "The playground (run this cell to use it): paint a reward, train, watch."
 
 
@@ -73,7 +75,7 @@ class RewardEditor:
             options=[(_short(level), level) for level in LEVELS],
             value=LEVELS[-1],
             description="paint with",
-            style={**WHOLE_LABEL, "button_width": "3.4em"},
+            style={**WHOLE_LABEL, "button_width": "3.9em"},
         )
         self.fill = ipywidgets.Button(description="paint all cells", layout={"width": "9em"})
         self.cells = ipywidgets.GridBox()
@@ -150,7 +152,7 @@ class Run:
             description="exploration γ",
             continuous_update=False,
             style=WHOLE_LABEL,
-            layout=NARROW,
+            layout=SLIDER,
         )
         self.objective = _choice("objective", losses.OBJECTIVES)
         self.backward_policy = _choice("P_B", BACKWARD_POLICIES)
@@ -160,7 +162,7 @@ class Run:
             description="learning rate",
             continuous_update=False,
             style=WHOLE_LABEL,
-            layout=NARROW,
+            layout=SLIDER,
         )
         self.updates = ipywidgets.Dropdown(
             options=[500, 1000, 2000, 5000, 10000],
@@ -245,7 +247,9 @@ class Playground:
 
     def show(self) -> None:
         """Display the page. Where no widgets run, on GitHub say, it shows how a run ends."""
-        png, text = picture_of_run(self.first.dashboard.training, finished=True)
+        # Voilà's visitors see the page itself, and would only wait for that picture.
+        visited = "VOILA_SERVER_URL" in os.environ
+        png, text = picture_of_run(self.first.dashboard.training, finished=not visited)
         display_control(self.control, png, f"{TEXT} {text}")
 
     def _on_the_same_axes(self, dashboard, other):

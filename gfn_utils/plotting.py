@@ -285,7 +285,7 @@ def training_maps(env: Grid, learned, figure: Figure | SubFigure) -> Figure | Su
 
     Drawn into an empty figure.
     """
-    figure.subplots_adjust(left=0.1, right=0.88, bottom=0.17, top=0.91, wspace=0.1)
+    figure.subplots_adjust(left=0.13, right=0.87, bottom=0.2, top=0.91, wspace=0.1)
     distributions(env, figure=figure, target=env.target(), learned=learned)
     ticks = range(0, env.height, -(-env.height // 4))
     for ax in figure.axes[:2]:
@@ -306,10 +306,10 @@ def training_curves(
     _check_history(history)
     total = check_integer("total", total, minimum=1)
     _, log_z, error = axes = figure.subplots(3, 1, sharex=True)
-    figure.subplots_adjust(left=0.14, right=0.95, bottom=0.13, top=0.93, hspace=0.5)
+    figure.subplots_adjust(left=0.14, right=0.95, bottom=0.15, top=0.93, hspace=0.5)
     if beside is not None:
         _check_history(beside)
-        _draw_curves(axes, beside, "0.65", "the other run")
+        _draw_curves(axes, beside, "0.65", "other run")
     _draw_curves(axes, history, LEARNED)
     _limit_error(error)
     log_z.axhline(env.log_partition(), color=EXACT, linestyle="--", label="exact")
@@ -317,7 +317,7 @@ def training_curves(
     if len(history.loss) and np.isnan(history.log_z).all():
         _say(log_z, "not learned by this objective")
     else:
-        log_z.legend(fontsize=8, loc="lower right")
+        log_z.legend(fontsize=8, loc="lower right", ncols=3, handlelength=1.2, columnspacing=1.0)
     if len(history.loss) and not len(history.l1_error):
         _say(error, "not tracked where there are so many states")
     for ax in axes:
@@ -373,6 +373,7 @@ def noise_floor(
     `n_samples` is one of the n; `error` is above 0.
     """
     check_instance("floor", floor, dict, "a dict from numbers of samples to L1 errors")
+    n_samples = check_integer("n_samples", n_samples, minimum=1)
     if n_samples not in floor:
         raise ValueError(f"n_samples must be one of {[*floor]}, got {shown(n_samples)}")
     for n in floor:
@@ -523,13 +524,13 @@ def _check_history(history):
         raise TypeError(f"history must be a History, as train returns, got {shown(history)}")
 
 
-def _check_words(words):
+def _check_words(given):
     form = "strings of one length, at least one"
     try:
-        words = list(words)
+        words = list(given)
     except TypeError as error:
-        raise TypeError(f"words must be {form}, got {shown(words)}") from error
-    if not all(isinstance(word, str) for word in words):
+        raise TypeError(f"words must be {form}, got {shown(given)}") from error
+    if isinstance(given, str) or not all(isinstance(word, str) for word in words):
         raise TypeError(f"words must be {form}, got {shown(words)}")
     if len({len(word) for word in words}) != 1 or not words[0]:
         raise ValueError(f"words must be {form}, got {shown(words)}")

@@ -4,6 +4,7 @@ import gc
 import html
 import re
 import threading
+import types
 import weakref
 
 import matplotlib.pyplot as plt
@@ -130,6 +131,19 @@ def test_an_error_is_shown_and_training_can_go_on(dashboard):
     assert dashboard.start_button.description == "Continue"
 
 
+def test_a_file_that_is_not_the_runs_is_kept_and_the_status_says_so(tmp_path):
+    path = tmp_path / "run.npz"
+    agent = GFNAgent(HyperGrid(height=4), seed=3)
+    dashboard = TrainingDashboard(LiveTraining(agent, Settings(iterations=40), path))
+    dashboard.start_button.click()
+    finish(dashboard)
+    path.write_text("mine")
+    dashboard.reset_button.click()
+    assert path.read_text() == "mine"
+    assert dashboard.status.value.startswith("stopped by an error: ")
+    assert "run.npz" in dashboard.status.value
+
+
 def test_one_output_in_three_forms(capsys, monkeypatch, tmp_path):
     shown = []
     monkeypatch.setattr("gfn_utils.widgets.display", lambda data, raw: shown.append(data))
@@ -140,6 +154,18 @@ def test_one_output_in_three_forms(capsys, monkeypatch, tmp_path):
     assert bundle["image/png"].startswith(b"\x89PNG")
     assert bundle["text/plain"].startswith("Control (run this cell to use it)")
     assert "The picture shows the run so far: maps of the target" in bundle["text/plain"]
+
+
+def test_a_press_is_answered_without_ending_the_running_cell(monkeypatch):
+    monkeypatch.setattr("gfn_utils.widgets.display", lambda data, raw: None)
+    dashboard = training_dashboard(GFNAgent(HyperGrid(height=4), seed=3), iterations=20)
+    # IPython's events would have pyplot show what the cell is still drawing.
+    shell = types.SimpleNamespace(events=types.SimpleNamespace(trigger=pytest.fail))
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    press = {"method": "custom", "content": {"event": "click"}}
+    dashboard.start_button.comm.handle_msg({"content": {"data": press}, "buffers": []})
+    finish(dashboard)
+    assert dashboard.training.done == 20
 
 
 def test_a_preview_shows_a_finished_run_and_leaves_the_agent_untrained(monkeypatch):

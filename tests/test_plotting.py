@@ -82,7 +82,7 @@ CALLS = [
         {"floor": FLOOR, "n_samples": 10, "error": 0.4},
         {
             "floor": [None, [0.5], {10: "0.5"}, {10: -1.0}],
-            "n_samples": [11, None],
+            "n_samples": [11, None, [10], 10.0],
             "error": [None, np.nan, -0.1],
             "ax": [3],
         },
@@ -91,7 +91,7 @@ CALLS = [
         plotting.sequence_logo,
         {"words": ["ACG", "ACT"], "alphabet": "ACGT"},
         {
-            "words": [None, [], ["AC", "A"], [1, 2], [""], 3],
+            "words": [None, [], ["AC", "A"], [1, 2], [""], 3, "ACG"],
             "alphabet": [None, "", "AA", ["A", "C"]],
             "ax": [3],
         },

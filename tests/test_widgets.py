@@ -223,7 +223,7 @@ def test_distributions_end_at_the_highest_target_and_the_bar_says_what_is_beyond
     for named, beyond in (
         ({"target": target, "learned": at_origin}, "max"),
         ({"untrained": at_origin}, "max"),
-        ({"learned": np.full(16, 1 / 16)}, "neither"),
+        ({"even": np.full(16, 1 / 16)}, "neither"),
     ):
         figure = plotting.distributions(GRID, **named)
         maps = [ax.images[0] for ax in figure.axes[: len(named)]]
@@ -401,6 +401,12 @@ def test_what_is_out_of_bounds_is_named(agent):
         (lambda: widgets.loss_sliders(agent, ENDS), TypeError, "trajectory must be Trajectories"),
         (lambda: widgets.pipes_slider(GFNAgent(Subsets())), ValueError, "to be drawn"),
         (lambda: widgets.noise_floor_slider(HyperGrid(3, 4)), ValueError, "to be drawn"),
+        (lambda: widgets.noise_floor_slider(HyperGrid(2, 4000)), ValueError, "small enough"),
+        (lambda: widgets.pipes_slider(GFNAgent(HyperGrid(3, 4))), ValueError, "agent.env must be"),
+        (lambda: widgets.pipes_slider(None), TypeError, "agent must be .* got None"),
+        (lambda: widgets.trajectory_player(agent, path, "no"), TypeError, "backward must be True"),
+        (lambda: widgets.trajectory_player(agent, path, log_z="2"), TypeError, "log_z must be"),
+        (lambda: widgets.Picture().show("a", "b"), TypeError, "figure must be a matplotlib"),
     ]
     for build, error, message in cases:
         with pytest.raises(error, match=message):
