@@ -18,52 +18,187 @@ LONGEST_CELL = 25
 LARGEST_NOTEBOOK = 600_000
 LARGEST_COURSE = 5_000_000
 
-# A plausible mistake for every exercise, in the order of the lesson.
+# The plausible mistakes in every exercise, in the order of the lesson: its check rejects each.
+# A mistake is a whole answer, or a pair (part, instead): the solution with that part replaced.
 WRONG_ANSWERS = {
     "00_start_here": [
-        "def expected_count(reward, n):\n    return n * reward",
-        "def how_many_times(a, b, beta):\n    return beta * a / b",
+        [
+            (" / 12.64", ""),
+            (" / 12.64", " / 64"),
+            (" / 12.64", " * 12.64"),
+            ("n * reward / 12.64", "reward / 12.64"),
+            ("n * reward / 12.64", "n / 12.64"),
+            ("n * reward / 12.64", "n * 12.64 / reward"),
+            ("n * reward / 12.64", "round(n * reward / 12.64)"),
+        ],
+        [
+            ("(a / b) ** beta", "a / b"),
+            ("(a / b) ** beta", "a / b**beta"),
+            ("(a / b) ** beta", "a**beta / b"),
+            ("(a / b) ** beta", "a**beta"),
+            ("(a / b) ** beta", "beta * a / b"),
+            ("(a / b) ** beta", "a**beta - b**beta"),
+            ("a / b", "b / a"),
+            ("a / b", "a * b"),
+            ("a / b", "max(a, b) / min(a, b)"),
+            ("** beta", "** int(beta)"),
+        ],
     ],
     "01_environment": [
-        "def number_of_ways(x0, x1):\n    return 2 ** (x0 + x1)",
-        "Staircase.backward_mask = lambda self, s: tf.concat([s >= 1, s >= 1], axis=1)",
+        [
+            ("math.comb(x0 + x1, x0)", "2 ** (x0 + x1)"),
+            ("math.comb(x0 + x1, x0)", "math.factorial(x0 + x1)"),
+            ("math.comb(x0 + x1, x0)", "math.perm(x0 + x1, x0)"),
+            ("math.comb(x0 + x1, x0)", "math.comb(x0 + x1, 2)"),
+            ("math.comb(x0 + x1, x0)", "math.comb(x0 + x1 + 1, x0)"),
+            ("math.comb(x0 + x1, x0)", "math.comb(max(x0, x1), min(x0, x1))"),
+        ],
+        [
+            ("states >= 2", "states >= 1"),
+            ("states >= 2", "states >= 3"),
+            ("states >= 2", "states >= 0"),
+            ("states >= 2", "states <= 4"),
+            ("states >= 2", "states < 0"),
+            ("states >= 1", "states >= 2"),
+            ("states >= 1", "states >= 0"),
+            ("states >= 1, states >= 2", "states >= 2, states >= 1"),
+            (", states >= 2", ""),
+        ],
     ],
     "02_sampling": [
-        "def log_policy(logits, allowed):\n"
-        "    return np.where(allowed, logits - np.log(np.sum(np.exp(logits))), -np.inf)",
-        "def mean_length(p):\n    return 1 / p - 1",
+        [
+            ("np.exp(shifted[allowed])", "np.exp(shifted)"),
+            ("np.exp(shifted[allowed])", "np.exp(shifted * allowed)"),
+            ("np.exp(shifted[allowed])", "shifted[allowed]"),
+            ("np.log(np.sum(np.exp(shifted[allowed])))", "np.sum(np.exp(shifted[allowed]))"),
+            ("np.max(logits[allowed])", "0"),
+            ("np.max(logits[allowed])", "np.max(logits)"),
+            ("shifted - total, ", "shifted, "),
+            ("shifted - total, ", "logits - total, "),
+            ("shifted - total, ", "np.exp(shifted - total), "),
+            ("-np.inf", "0.0"),
+            ("np.where(allowed, shifted - total, -np.inf)", "shifted - total"),
+        ],
+        [
+            ("1 / p", "1 / p - 1"),
+            ("1 / p", "1 / p + 1"),
+            ("1 / p", "1 / (1 - p)"),
+            ("1 / p", "(1 - p) / p**2"),
+            ("1 / p", "1 / p**2"),
+            ("1 / p", "round(1 / p)"),
+        ],
     ],
     "03_backward_policy": [
-        "def path_probability(moves, p_b):\n    return 0.5 ** len(moves)",
-        "def stop_probabilities(r):\n    return r / r.sum()",
+        [
+            "def path_probability(moves, p_b):\n    return 0.5 ** len(moves)",
+            ("cell[move] += 1", "cell[move] += 2"),
+            ("cell[move] += 1", "cell[1 - move] += 1"),
+            ("cell[move] += 1", "cell = [move == 0, move == 1]"),
+            ("p_b(cell)[move]", "p_b(cell)[1 - move]"),
+            ("p_b(cell)[move]", "p_b(cell)[0]"),
+            ("p_b(cell)[move]", "max(p_b(cell))"),
+            ("p_b(cell)[move]", "(1 - p_b(cell)[move])"),
+            ("probability *=", "probability ="),
+            ("probability *=", "probability +="),
+            ("in moves", "in moves[::-1]"),
+            ("in moves", "in moves[1:]"),
+            ("in moves", "in moves[:-1]"),
+            (
+                "        cell[move] += 1\n        probability *= p_b(cell)[move]\n",
+                "        probability *= p_b(cell)[move]\n        cell[move] += 1\n",
+            ),
+        ],
+        [
+            ("r / flow", "r / r.sum()"),
+            ("r / flow", "1 / flow"),
+            ("r / flow", "1 - r / flow"),
+            ("r / flow", "r / (flow - r)"),
+            ("r / flow", "1 / np.arange(4, 0, -1)"),
+            ("np.cumsum(r[::-1])[::-1]", "np.cumsum(r[::-1])"),
+            ("np.cumsum(r[::-1])[::-1]", "np.cumsum(r)"),
+            ("np.cumsum(r[::-1])[::-1]", "np.cumsum(r)[::-1]"),
+            ("np.cumsum(r[::-1])[::-1]", "np.append(r[:-1] + r[1:], r[-1])"),
+        ],
     ],
     "04_trajectory_balance_loss": [
-        "def tb_loss(log_z, log_pf, log_reward, log_pb):\n"
-        "    return (log_z + sum(log_pf) + log_reward - sum(log_pb)) ** 2",
-        "def best_log_z(delta):\n    return np.mean(delta)",
+        [
+            ("log_z +", "-log_z +"),
+            ("+ sum(log_pf)", "- sum(log_pf)"),
+            ("- log_reward", "+ log_reward"),
+            ("- sum(log_pb)", "+ sum(log_pb)"),
+            ("- log_reward - sum(log_pb)", "+ log_reward + sum(log_pb)"),
+            ("log_z + ", ""),
+            (" + sum(log_pf)", ""),
+            (" - log_reward", ""),
+            (" - sum(log_pb)", ""),
+            ("sum(log_pf)", "log_pf[0]"),
+            ("sum(log_pf)", "log_pf[-1]"),
+            ("sum(log_pf)", "np.mean(log_pf)"),
+            ("sum(log_pb)", "log_pb[0]"),
+            ("sum(log_pb)", "log_pb[-1]"),
+            ("sum(log_pb)", "min(log_pb)"),
+            ("sum(log_pb)", "max(log_pb)"),
+            ("sum(log_pb)", "np.mean(log_pb)"),
+            ("sum(log_pb)", "np.exp(sum(log_pb))"),
+            (") ** 2", ")"),
+            (") ** 2", ") ** 2 / 2"),
+        ],
+        [
+            ("-np.mean(delta)", "np.mean(delta)"),
+            ("-np.mean(delta)", "-np.sum(delta)"),
+            ("-np.mean(delta)", "-np.sum(delta) / 2"),
+            ("-np.mean(delta)", "-np.median(delta)"),
+            ("-np.mean(delta)", "-delta[0]"),
+            ("-np.mean(delta)", "-2 * np.mean(delta)"),
+            ("-np.mean(delta)", "abs(np.mean(delta))"),
+            ("-np.mean(delta)", "-(np.min(delta) + np.max(delta)) / 2"),
+            ("-np.mean(delta)", "np.mean(delta**2)"),
+            ("-np.mean(delta)", "0.0"),
+        ],
     ],
     "05_training": [
-        "def step_log_z(log_z, delta, rate):\n    return log_z + rate * 2 * np.mean(delta)",
-        "def my_gamma():\n    return 1.0",
+        [
+            ("log_z -", "log_z +"),
+            ("log_z - ", "-"),
+            ("rate * 2 * np.mean(delta)", "rate * np.sum(delta)"),
+            ("rate * 2 * np.mean(delta)", "rate * 2 * np.sum(delta)"),
+            ("rate * 2 * np.mean(delta)", "rate * np.mean(delta)"),
+            ("rate * 2 * np.mean(delta)", "2 * np.mean(delta)"),
+            ("rate * 2 * np.mean(delta)", "0.1 * 2 * np.mean(delta)"),
+            ("rate * 2 * np.mean(delta)", "rate * np.mean(delta**2)"),
+            ("np.mean(delta)", "np.median(delta)"),
+            ("np.mean(delta)", "np.mean(np.abs(delta))"),
+            ("np.mean(delta)", "delta[0]"),
+            ("np.mean(delta)", "delta[-1]"),
+            ("np.mean(delta)", "(np.mean(delta) + log_z)"),
+        ],
+        [("0.5", "0.0"), ("0.5", "1.0")],
     ],
     "06_evaluation": [
-        "def best_event(p, q):\n    return np.abs(p - q).sum()",
-        "def samples_needed(floor, n, wanted):\n    return n * floor / wanted",
+        ["def best_event(p, q):\n    return np.abs(p - q).sum()"],
+        ["def samples_needed(floor, n, wanted):\n    return n * floor / wanted"],
     ],
     "07_objectives": [
-        "def edge_imbalance(log_flow, log_pf, log_flow_after, log_pb):\n"
-        "    return log_flow + log_pf - log_flow_after + log_pb",
-        "def share_of_edges(n, weight):\n"
-        "    return weight / sum(weight**k for k in range(1, n + 1))",
+        [
+            "def edge_imbalance(log_flow, log_pf, log_flow_after, log_pb):\n"
+            "    return log_flow + log_pf - log_flow_after + log_pb"
+        ],
+        [
+            "def share_of_edges(n, weight):\n"
+            "    return weight / sum(weight**k for k in range(1, n + 1))"
+        ],
     ],
     "08_diverse_candidates": [
-        "def acceptance_probability(r, r_new, inside):\n    return r_new / r if inside else 0.0",
-        "def largest_violation(matrix, target):\n    return np.abs(matrix - matrix.T).max()",
+        ["def acceptance_probability(r, r_new, inside):\n    return r_new / r if inside else 0.0"],
+        ["def largest_violation(matrix, target):\n    return np.abs(matrix - matrix.T).max()"],
     ],
     "09_biological_sequences": [
-        "def entropy_of(p):\n    return -np.sum(np.log(p[p > 0]))",
-        "def my_log_reward(letters):\n"
-        "    return tf.reduce_sum(tf.cast(letters[:, 1:] > letters[:, :-1], tf.float64), axis=1)",
+        ["def entropy_of(p):\n    return -np.sum(np.log(p[p > 0]))"],
+        [
+            "def my_log_reward(letters):\n"
+            "    more = letters[:, 1:] > letters[:, :-1]\n"
+            "    return tf.reduce_sum(tf.cast(more, tf.float64), axis=1)"
+        ],
     ],
 }
 
@@ -135,15 +270,25 @@ def test_exercises_accept_the_solution_and_nothing_else(path, monkeypatch):
     for cell in needed_by_the_exercises(code_cells(notebook)):
         run(shell, cell.source)
         if "check" in cell.metadata.get("tags", []):
-            run(shell, next(wrong))
-            assert "✗ Not yet" in run(shell, cell.source)
-            run(shell, next(right))
+            solution = next(right)
+            for mistake in next(wrong):
+                run(shell, wrong_answer(mistake, solution))
+                assert "✗ Not yet" in run(shell, cell.source), mistake
+            run(shell, solution)
             assert "✓ Right" in run(shell, cell.source)
             checks += 1
     plt.close("all")
     assert checks >= 2
     assert next(right, None) is None
     assert next(wrong, None) is None
+
+
+def wrong_answer(mistake, solution):
+    if isinstance(mistake, str):
+        return mistake
+    part, instead = mistake
+    assert solution.count(part) == 1, mistake
+    return solution.replace(part, instead)
 
 
 def needed_by_the_exercises(cells):
