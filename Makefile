@@ -17,7 +17,9 @@ lab: $(READY) ## set up and open the course in JupyterLab
 	$(BIN)/jupyter lab --ip=localhost $(if $(filter 0,$(shell id -u)),--allow-root) \
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
-playground: $(READY) ## serve the playground as a page of its own
+# voila.json asks for a token, answers to localhost only, and ends a kernel ten minutes after its page
+# was closed.
+playground: $(READY) ## serve the playground as a page of its own, at the address that is printed
 	$(BIN)/voila --theme=light notebooks/playground.ipynb
 
 test: $(READY) ## set up, then run every test and every notebook
@@ -37,8 +39,9 @@ lint: $(READY) ## check the style of package, tests, tools and notebooks
 	$(BIN)/ruff check gfn_utils tests tools benchmarks notebooks
 	$(BIN)/ruff format --check gfn_utils tests tools benchmarks notebooks
 
-launch-links: $(READY) ## write Colab and Binder links for REPO=owner/name everywhere (REPO= removes them)
-	$(BIN)/python tools/stamp_launch_links.py $(if $(filter undefined,$(origin REPO)),,-- "$$REPO")
+launch-links: $(READY) ## write Colab and Binder links for REPO=owner/name (REPO= removes them; RELEASE=tag: to a tag)
+	$(BIN)/python tools/stamp_launch_links.py \
+		$(if $(filter undefined,$(origin RELEASE)),,--release "$$RELEASE") $(if $(filter undefined,$(origin REPO)),,-- "$$REPO")
 
 memory: $(READY) ## measure the peak memory of each lesson's kernel (on Linux)
 	$(BIN)/python tools/measure_memory.py $(NOTEBOOKS)
@@ -55,27 +58,40 @@ bench-errors: $(READY) .venv-gfnx/ready .venv-torchgfn/ready ## compare the erro
 bench-self: $(READY) ## time this package alone, in under a minute
 	$(BIN)/python benchmarks/self_benchmark.py
 
-requirements: ## pin the newest allowed versions (needs uv), then see CONTRIBUTING.md
-	uv pip compile --quiet --universal --python-version 3.11 --extra course \
-		--no-header --no-annotate --upgrade pyproject.toml -o requirements.txt
-	sed -i.old -E "s/^tensorflow==(.*)$$/tensorflow==\1 ; platform_machine != 'x86_64' or sys_platform != 'linux'\ntensorflow-cpu==\1 ; platform_machine == 'x86_64' and sys_platform == 'linux'/" requirements.txt
-	rm requirements.txt.old
+COMPILE := uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes
+FOR_CPU := platform_machine == 'x86_64' and sys_platform == 'linux'
+FOR_GPU := platform_machine != 'x86_64' or sys_platform != 'linux'
+
+requirements: ## pin the newest allowed versions with their hashes (needs uv), then see CONTRIBUTING.md
+	$(COMPILE) --python-version 3.11 --extra course --upgrade pyproject.toml -o requirements.txt
+	sed -En "s/^tensorflow==([^ ]+).*/tensorflow-cpu==\1 ; $(FOR_CPU)/p" requirements.txt > requirements.cpu
+	$(COMPILE) --python-version 3.11 --extra course pyproject.toml requirements.cpu -o requirements.txt
+	sed -E "s/^(tensorflow==[^ ]+) /\1 ; $(FOR_GPU) /" requirements.txt > requirements.new
+	mv requirements.new requirements.txt
+	echo playwright > requirements.browser
+	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt requirements.browser \
+		-o requirements-browser.txt
+	sed -En 's/^([a-z][^\]*[^ \]).*/\1/p' requirements-colab.txt > requirements.colab
+	grep '^#' requirements-colab.txt > requirements.new
+	$(COMPILE) --python-version 3.13 --no-deps requirements.colab >> requirements.new
+	mv requirements.new requirements-colab.txt
+	rm requirements.cpu requirements.browser requirements.colab
 
 clean: ## remove the environment and everything made by running
 	rm -rf .venv .venv-colab .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	find . \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 $(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "The course needs Python 3.11, 3.12 or 3.13."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps -e .
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
 .venv/browser: requirements-browser.txt $(READY)
 	command -v chromium || { apt-get update --quiet && apt-get install --yes --quiet chromium; } \
 		|| { echo "make test-browser needs the program chromium: install it first."; exit 1; }
-	$(BIN)/python -m pip install --quiet -r requirements-browser.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-browser.txt
 	touch $@
 
 .venv-colab/ready: requirements-colab.txt
@@ -83,7 +99,7 @@ $(READY): requirements.txt pyproject.toml
 		echo "make test-colab needs Python 3.13, and $(COLAB_PYTHON) is missing or another version."; \
 		echo "Install it, or name one: make test-colab COLAB_PYTHON=..."; exit 1; }
 	$(COLAB_PYTHON) -m venv .venv-colab
-	.venv-colab/bin/python -m pip install --quiet -r $<
+	.venv-colab/bin/python -m pip install --quiet --require-hashes -r $<
 	touch $@
 
 .venv-%/ready: benchmarks/requirements-%.txt

@@ -1,22 +1,32 @@
 """GFNAgent: an environment, a policy, log Z and the training that fits them to the reward."""
 
 import functools
-from collections.abc import Callable, Iterator
+import threading
+import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from gfn_utils import checkpoint, evaluation, losses, policy, sampling, training
 from gfn_utils.environments import Environment
-from gfn_utils.environments.base import check_states
-from gfn_utils.sampling import Trajectories
+from gfn_utils.environments.base import check_any_states, check_states
+from gfn_utils.environments.fingerprint import fingerprint
+from gfn_utils.environments.snapshot import Snapshot
+from gfn_utils.interrupts import interrupts_held_back
+from gfn_utils.sampling import Trajectories, check_trajectories
 from gfn_utils.training import Batches, Kind, TrainingState
-from gfn_utils.validation import check_choice, check_integer, check_number
+from gfn_utils.validation import check_choice, check_flag, check_integer, check_number
 
 DECAYS = ("linear", "constant")
 LARGEST_TRACKED = 10_000
 """Environments with more states than this are not evaluated exactly between chunks of updates."""
+LARGEST_CHUNK = 10_000
+FEWEST_JUDGED = 200
+"""Runs of fewer updates than this are not expected to have found log Z."""
+LARGEST_LAST_TRAVEL = 0.1
 
 
 class History(NamedTuple):
@@ -31,6 +41,18 @@ class History(NamedTuple):
     l1_error: np.ndarray
     """The exact L1 error Σ|P_T − R/Z| then."""
 
+    @property
+    def log_z_travel(self) -> float:
+        """How far log Z went in one direction over the last quarter of the run, in nats.
+
+        0 where it rather went to and fro, as it does once it is found. Where it is 0.1 or more at
+        the end of a run, log Z was still on its way and the policy cannot be right yet: train
+        longer, or with a higher `log_z_learning_rate`.
+        """
+        last = self.log_z[-(len(self.log_z) // 4 + 1) :]
+        went = float(last[-1] - last[0])
+        return went if 2 * abs(went) > np.abs(np.diff(last)).sum() else 0.0
+
 
 class Progress(NamedTuple):
     """What `train` tells its callback between chunks of updates; the agent is up to date then."""
@@ -42,20 +64,34 @@ class Progress(NamedTuple):
     history: History
 
 
+class _Held(NamedTuple):
+    """All of an agent that training, sampling and `reset` change: replaced as a whole, so that an
+    interrupt leaves the one or the other and never something between."""
+
+    state: TrainingState
+    kind: Kind
+    state_flow: keras.layers.Dense | None
+    seed: int
+    n_sampled: int
+
+
 class GFNAgent:
     """A GFlowNet: builds objects x of `env` and learns to build them in proportion to R(x).
 
     Attributes: `env`; `policy`, a keras.Model from `env.encode(states)` to the unmasked logits
-    of P_F `[B, n_actions]` and P_B `[B, n_actions − 1]`; `log_z`, a variable in nats; `state_flow`,
-    a keras layer on the policy's last hidden one or None; `gamma`, the weight of uniform
-    exploration; `seed`; `iteration`, the number of updates made so far.
+    of P_F `[B, n_actions]` and P_B `[B, n_actions − 1]`; `log_z`, a variable in nats;
+    `state_flow`, a keras layer on the policy's last hidden one or None; `seed`; `iteration`, the
+    number of updates made so far. Weights and log Z may be given other values
+    (`policy.set_weights(...)`, `log_z.assign(...)`), but not replaced by other objects. `gamma`,
+    `learning_rate`, `log_z_learning_rate` and `adam_betas` can be set.
 
     Args:
         env: what to build (see `Environment`).
         hidden: units of the dense layers that both heads share.
         gamma: exploration, in [0, 1]: (1−γ)·P_F + γ·uniform.
         seed: decides the first weights, every sample and every batch.
-        learning_rate, log_z_learning_rate: Adam's, for the policy and for log Z.
+        learning_rate, log_z_learning_rate: Adam's, for the policy and for log Z. log Z is one
+            number that every trajectory tells of, so it bears a higher rate than the policy.
         adam_betas: β₁ and β₂, Adam's running averages. They span fewer updates than the usual
             (0.9, 0.999), because runs here are short: 398 of 400 seeds of the default job end
             below an exact L1 error of 0.02, where with the usual ones it was 38 of 40 at best. For
@@ -68,6 +104,9 @@ class GFNAgent:
             job they do equally well. On a grid of 16⁴ with 256 units, on policy at a rate of 0.001,
             an exact L1 error of 0.256 is left after 700 updates with the former, 0.225 with the
             latter (medians of 12 seeds).
+        log_z: the first log Z in nats. By default it is 0 until the first call of `train`, which
+            starts it where the loss of the first batch is least: for trajectory balance at the
+            mean of log R + Σ log P_B − Σ log P_F. So a factor in R changes nothing but log Z.
 
     Raises ValueError or TypeError, naming the argument, if one is out of bounds.
     """
@@ -79,34 +118,67 @@ class GFNAgent:
         gamma: float = 0.5,
         seed: int = 0,
         learning_rate: float = 0.01,
-        log_z_learning_rate: float = 0.01,
+        log_z_learning_rate: float = 0.1,
         adam_betas: tuple[float, float] = (0.7, 0.95),
         dtype: str = "float64",
         backward_policy: str = "learned",
         state_flow: bool = False,
         first_weights: str = "small_heads",
+        log_z: float | None = None,
     ):
         if not isinstance(env, Environment):
             raise TypeError(f"env must be an Environment, got {env!r}")
         hidden = policy.check_hidden(hidden)
         check_choice("dtype", dtype, ("float64", "float32"))
         check_choice("backward_policy", backward_policy, policy.BACKWARD_POLICIES)
-        check_choice("first_weights", first_weights, policy.FIRST_WEIGHTS)
-        self.env = env
-        self.kind = Kind(env, hidden, dtype, backward_policy)
+        check_flag("state_flow", state_flow)
+        self._first_weights = check_choice("first_weights", first_weights, policy.FIRST_WEIGHTS)
+        self._first_log_z = None if log_z is None else check_number("log_z", log_z)
         self.gamma = gamma
-        self.learning_rate = check_number("learning_rate", learning_rate, above=0.0)
-        self.log_z_learning_rate = check_number(
-            "log_z_learning_rate", log_z_learning_rate, above=0.0
-        )
-        self.adam_betas = _check_betas(adam_betas)
-        self.first_weights = first_weights
-        self.policy = policy.build_policy(env, hidden, dtype)
-        self.state_flow = None
-        self.log_z = tf.Variable(0.0, dtype=dtype, name="log_z")
-        self.reset(seed)
+        self.learning_rate = learning_rate
+        self.log_z_learning_rate = log_z_learning_rate
+        self.adam_betas = adam_betas
+        self._busy = threading.Lock()
+        self._settled = None
+        self._policy = policy.build_policy(env, hidden, dtype)
+        self._log_z = tf.Variable(0.0, dtype=dtype, name="log_z")
+        kind = Kind(env, hidden, dtype, backward_policy)
+        self._hold(self._untrained(kind, None, check_integer("seed", seed, minimum=0)))
         if state_flow:
             self._add_state_flow()
+
+    @property
+    def env(self) -> Environment:
+        """What the agent builds."""
+        return self._held.kind.env
+
+    @property
+    def kind(self) -> Kind:
+        """What the agent's compiled programs depend on."""
+        return self._held.kind
+
+    @property
+    def seed(self) -> int:
+        """What decides the first weights, every sample and every batch; `reset` changes it."""
+        return self._held.seed
+
+    @property
+    def policy(self) -> keras.Model:
+        """The network, from encoded states to the unmasked logits of P_F and P_B."""
+        self._settle()
+        return self._policy
+
+    @property
+    def log_z(self) -> tf.Variable:
+        """log Z in nats, `[]`."""
+        self._settle()
+        return self._log_z
+
+    @property
+    def state_flow(self) -> keras.layers.Dense | None:
+        """The third head, log F(s) in nats, if there is one."""
+        self._settle()
+        return self._held.state_flow
 
     @property
     def gamma(self) -> float:
@@ -118,9 +190,41 @@ class GFNAgent:
         self._gamma = check_number("gamma", value, minimum=0.0, maximum=1.0)
 
     @property
+    def learning_rate(self) -> float:
+        """Adam's rate for the policy, and for state flows."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        self._learning_rate = check_number("learning_rate", value, above=0.0)
+
+    @property
+    def log_z_learning_rate(self) -> float:
+        """Adam's rate for log Z."""
+        return self._log_z_learning_rate
+
+    @log_z_learning_rate.setter
+    def log_z_learning_rate(self, value):
+        self._log_z_learning_rate = check_number("log_z_learning_rate", value, above=0.0)
+
+    @property
+    def adam_betas(self) -> tuple[float, float]:
+        """β₁ and β₂, Adam's running averages."""
+        return self._adam_betas
+
+    @adam_betas.setter
+    def adam_betas(self, value):
+        self._adam_betas = _check_betas(value)
+
+    @property
+    def first_weights(self) -> str:
+        """How the first weights are drawn."""
+        return self._first_weights
+
+    @property
     def iteration(self) -> int:
         """How many updates were made since the start or the last `reset`."""
-        return int(self._state.iteration)
+        return int(self._held.state.iteration)
 
     def __repr__(self):
         return (
@@ -129,20 +233,27 @@ class GFNAgent:
         )
 
     def reset(self, seed: int | None = None) -> None:
-        """Start again, untrained, from `seed` (by default the present one). Compiles nothing."""
-        self.seed = check_integer("seed", self.seed if seed is None else seed, minimum=0)
-        hidden, dtype = self.kind.hidden, self.kind.dtype
-        fresh = policy.build_policy(self.env, hidden, dtype, self.seed, self.first_weights)
+        """Start again, untrained, from `seed` (by default the present one). Compiles nothing.
+
+        Raises RuntimeError while the agent is being trained.
+        """
+        seed = check_integer("seed", self.seed if seed is None else seed, minimum=0)
+        with self._alone("reset"), interrupts_held_back():
+            self._hold(self._untrained(self.kind, self.state_flow, seed))
+
+    def _untrained(self, kind, state_flow, seed):
+        """What a fresh agent of this kind and seed holds."""
+        fresh = policy.build_policy(kind.env, kind.hidden, kind.dtype, seed, self._first_weights)
         weights = [tf.convert_to_tensor(weight) for weight in fresh.weights]
-        if self.state_flow is not None:
-            weights += [
-                weight.value for weight in policy.build_state_flow(fresh, self.seed).weights
-            ]
-        self._n_sampled = 0
-        self._restore(training.initial_state([*weights, tf.zeros([], dtype)]))
+        if state_flow is not None:
+            head = policy.build_state_flow(fresh, seed, self._first_log_z or 0.0)
+            weights += [tf.convert_to_tensor(weight) for weight in head.weights]
+        log_z = tf.constant(self._first_log_z or 0.0, kind.dtype)
+        return _Held(training.initial_state([*weights, log_z]), kind, state_flow, seed, 0)
 
     def log_policy(self, states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """log P_F `[B, n_actions]` and log P_B `[B, n_actions − 1]` in nats; −inf: not allowed."""
+        states = check_any_states(self.env, states, "states")
         weights, backward_policy = self.policy.weights, self.kind.backward_policy
         return policy.network_log_policy(self.env, weights, backward_policy)(states)
 
@@ -153,6 +264,7 @@ class GFNAgent:
         """
         if self.state_flow is None:
             raise ValueError("this agent has no state flow: see GFNAgent(state_flow=True)")
+        states = check_any_states(self.env, states, "states")
         return training.log_policy_of_weights(self.kind)(self._weights())(states)[2]
 
     def sample(self, n: int, explore: bool = False) -> Trajectories:
@@ -162,9 +274,10 @@ class GFNAgent:
         give the same trajectories. Raises ValueError if n < 1.
         """
         n = check_integer("n", n, minimum=1)
+        explore = check_flag("explore", explore)
         gamma = tf.constant(self.gamma if explore else 0.0, self.kind.dtype)
-        sample_forward, _ = _samplers(self.kind)
-        return sample_forward(self._weights(), tf.constant(n), gamma, self._next_sampling_seed())
+        sample_forward, _ = _samplers(self._kind_now())
+        return self._sample(sample_forward, tf.constant(n), gamma)
 
     def sample_backward(self, terminal) -> Trajectories:
         """Draw one trajectory for each terminal state `[B, ...]` by P_B; returned origin first.
@@ -172,8 +285,22 @@ class GFNAgent:
         Raises ValueError if a state is not one of the environment's in which stop is allowed.
         """
         terminal = check_states(self.env, terminal, "terminal")
-        _, sample_backward = _samplers(self.kind)
-        return sample_backward(self._weights(), terminal, self._next_sampling_seed())
+        _, sample_backward = _samplers(self._kind_now())
+        return self._sample(sample_backward, terminal)
+
+    def _sample(self, sampler, *arguments):
+        """Trajectories by the next seed of the agent's stream. R is asked as it is now."""
+        with interrupts_held_back():
+            trajectories = sampler(self._weights(), *arguments, self._next_sampling_seed())
+            log_reward = self.env.log_reward(trajectories.terminal)
+            self._held = self._held._replace(n_sampled=self._held.n_sampled + 1)
+        return trajectories._replace(log_reward=log_reward)
+
+    def _next_sampling_seed(self):
+        return tf.constant([2 * self.seed + 1, self._held.n_sampled + 1], tf.int64)
+
+    def _kind_now(self):
+        return self.kind._replace(env=Snapshot(self.env))
 
     def train(
         self,
@@ -184,7 +311,7 @@ class GFNAgent:
         epochs: int | None = None,
         iterations: int | None = None,
         batch_size: int | None = None,
-        decay: str | None = None,
+        decay: str = "linear",
         resume_from: int = 0,
         chunk: int = 100,
         track_error: bool | None = None,
@@ -204,43 +331,43 @@ class GFNAgent:
             data, epochs: the trajectories to learn from, and how often to go over their objects.
             iterations: the number of on-policy updates.
             batch_size: trajectories an update; 10 offline and 16 on policy unless given.
-            decay: "linear" (the learning rate falls to 0 over the run; offline's default) or
-                "constant" (on policy's, so that two runs of n updates equal one of 2n).
+            decay: "linear" (the learning rates fall to 0 over the run) or "constant" (by which
+                two runs of n updates equal one of 2n, and the noise of the last updates stays).
             resume_from: updates of this same run made before it was stopped.
             chunk: updates in one compiled call; between chunks come error, callback, interrupts.
             track_error: take the exact L1 error between chunks; by default where there are at
                 most 10,000 states.
             callback: called with a Progress between chunks; the run stops if it returns True.
 
-        Returns a History. Raises ValueError or TypeError for arguments out of bounds, and
-        FloatingPointError naming the iteration if the loss is no longer finite; the agent is then
-        left as it was after the last good chunk.
+        Returns a History, and warns if log Z was still on its way when a run of 200 updates or more
+        ended (see `History.log_z_travel`). An interrupt waits until a chunk is done.
+
+        Raises ValueError or TypeError for arguments out of bounds, RuntimeError if the agent is
+        being trained already, and FloatingPointError naming the iteration if the loss is no longer
+        finite; the agent is then left as it was after the last good chunk.
         """
         check_choice("objective", objective, losses.OBJECTIVES)
-        check_number("sub_trajectory_lambda", sub_trajectory_lambda, above=0.0)
+        power = check_number("sub_trajectory_lambda", sub_trajectory_lambda, above=0.0)
+        track_error = self._check_tracking(track_error)
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback must be a function or None, got {callback!r}")
         run = self._plan(data, epochs, iterations, batch_size, decay, resume_from, chunk)
-        if "log_flow" in losses.scores_for(objective) and self.state_flow is None:
-            self._add_state_flow()
-        if track_error is None:
-            track_error = self.env.n_states is not None and self.env.n_states <= LARGEST_TRACKED
-        loss_of_updates, log_zs, evaluated_at, errors = [], [], [], []
-        done = run.resume_from
-        for result in self._run_chunks(run, objective, sub_trajectory_lambda):
-            loss_of_updates.extend(result.loss)
-            log_zs.extend(result.log_z)
-            done += len(result.loss)
-            if track_error:
-                evaluated_at.append(done)
-                learned = evaluation.terminating_distribution(self)
-                errors.append(evaluation.l1_error(learned, self.env.target()))
-            history = _summarise(run, loss_of_updates, log_zs, evaluated_at, errors)
-            if callback is not None and callback(Progress(done, run.total, history)):
-                break
+        with self._alone("train"):
+            history = self._train(run, objective, power, track_error, callback)
         return history
 
     def save(self, path) -> None:
-        """Write the whole agent to one file; `load` continues as if it had never stopped."""
-        checkpoint.write(path, self.describe(), self._state)
+        """Write the whole agent to one file; `load` continues as if it had never stopped.
+
+        Raises FileNotFoundError if the folder does not exist, ValueError if `path` is a folder or
+        a device.
+        """
+        self._write(path)
+
+    def _write(self, path, **others):
+        """Save, and put the arrays `others` into the same file."""
+        answers = fingerprint(self.env)
+        checkpoint.write(path, self.describe(), self._state_now(), answers, **others)
 
     @classmethod
     def load(cls, path, env: Environment | None = None) -> "GFNAgent":
@@ -248,14 +375,18 @@ class GFNAgent:
 
         An environment of this package is made anew; one of your own must be given as `env`.
         Raises FileNotFoundError if there is no such file, ValueError if it is damaged, not an
-        agent's, or an agent's of another environment.
+        agent's, or an agent's of another environment, which it then says in what it differs.
         """
-        description, state = checkpoint.read(path)
-        env = checkpoint.environment_of(path, description, env)
-        agent = cls(env, **description["arguments"])
-        checkpoint.check_shapes(path, state, agent._state)
-        agent._n_sampled = description["n_sampled"]
-        agent._restore(state)
+        return cls._of_saved(path, checkpoint.read(path), env)
+
+    @classmethod
+    def _of_saved(cls, path, saved: checkpoint.Saved, env):
+        env = checkpoint.environment_of(path, saved, env)
+        with checkpoint.refusing_others(path):
+            agent = cls(env, **saved.description["arguments"])
+        checkpoint.check_shapes(path, saved.state, agent._held.state)
+        held = agent._held._replace(state=saved.state, n_sampled=saved.description["n_sampled"])
+        agent._hold(held)
         return agent
 
     def describe(self) -> dict:
@@ -263,7 +394,7 @@ class GFNAgent:
         hidden, dtype, backward_policy, state_flow = self.kind[1:]
         return {
             **checkpoint.describe_environment(self.env),
-            "n_sampled": self._n_sampled,
+            "n_sampled": self._held.n_sampled,
             "arguments": {
                 "hidden": hidden,
                 "gamma": self.gamma,
@@ -274,44 +405,60 @@ class GFNAgent:
                 "dtype": dtype,
                 "backward_policy": backward_policy,
                 "state_flow": state_flow,
-                "first_weights": self.first_weights,
+                "first_weights": self._first_weights,
+                "log_z": self._first_log_z,
             },
         }
 
-    def _add_state_flow(self):
-        """Give the network its third head, as untrained as in a fresh agent of this seed."""
-        self.state_flow = policy.build_state_flow(self.policy, self.seed)
-        self.kind = self.kind._replace(state_flow=True)
-        head = [weight.value for weight in self.state_flow.weights]
-        zeros = [tf.zeros_like(weight) for weight in head]
-        weights, first, second, iteration = self._state
-        parts = ((weights, head), (first, zeros), (second, zeros))
-        grown = [(*whole[:-1], *part, whole[-1]) for whole, part in parts]
-        self._restore(TrainingState(*grown, iteration))
+    def _alone(self, what):
+        """A lock to hold while the agent is changed; RuntimeError if another holds it."""
+        if self._busy.locked():
+            raise RuntimeError(f"{what} must wait: this agent is being trained already")
+        return self._busy
+
+    def _hold(self, held):
+        """Make this the agent's, all at once."""
+        self._held = held
+        self._settle()
+
+    def _settle(self):
+        """Give the variables the weights that were last held, unless they have had them.
+
+        From then on the variables are the truth, since their values may be set by hand. An
+        interrupt on the way leaves what is missing to the next call.
+        """
+        state = self._held.state
+        if self._settled is state:
+            return
+        for variable, value in zip(self._variables(), state.weights, strict=True):
+            variable.assign(value)
+        self._settled = state
 
     def _variables(self):
-        head = [] if self.state_flow is None else self.state_flow.weights
-        return [*self.policy.weights, *head, self.log_z]
+        head = [] if self._held.state_flow is None else self._held.state_flow.weights
+        return [*self._policy.weights, *head, self._log_z]
 
     def _weights(self):
+        self._settle()
         return tuple(tf.convert_to_tensor(variable) for variable in self._variables())
 
-    def _restore(self, state: TrainingState):
-        """Make `state` the agent's. The variables are the truth for the weights."""
-        self._state = state
-        try:
-            self._assign(state.weights)
-        except KeyboardInterrupt:
-            self._assign(state.weights)
-            raise
+    def _state_now(self):
+        return self._held.state._replace(weights=self._weights())
 
-    def _assign(self, weights):
-        for variable, value in zip(self._variables(), weights, strict=True):
-            variable.assign(value)
+    def _add_state_flow(self):
+        """Give the network its third head, as untrained as in a fresh agent of this seed.
 
-    def _next_sampling_seed(self):
-        self._n_sampled += 1
-        return tf.constant([2 * self.seed + 1, self._n_sampled], tf.int64)
+        It begins at the present log Z, so that a factor in R makes no difference.
+        """
+        weights, first, second, iteration = self._state_now()
+        layer = policy.build_state_flow(self._policy, self.seed, float(weights[-1]))
+        head = [tf.convert_to_tensor(weight) for weight in layer.weights]
+        zeros = [tf.zeros_like(weight) for weight in head]
+        parts = ((weights, head), (first, zeros), (second, zeros))
+        grown = [(*whole[:-1], *part, whole[-1]) for whole, part in parts]
+        kind = self.kind._replace(state_flow=True)
+        state = TrainingState(*grown, iteration)
+        self._hold(self._held._replace(state=state, kind=kind, state_flow=layer))
 
     def _plan(self, data, epochs, iterations, batch_size, decay, resume_from, chunk):
         """Check the arguments of `train` and lay out the run, before anything is changed."""
@@ -323,10 +470,8 @@ class GFNAgent:
         batch_size = check_integer(
             "batch_size", (10 if offline else 16) if batch_size is None else batch_size, minimum=1
         )
-        decay = check_choice(
-            "decay", ("linear" if offline else "constant") if decay is None else decay, DECAYS
-        )
-        chunk = check_integer("chunk", chunk, minimum=1)
+        check_choice("decay", decay, DECAYS)
+        chunk = check_integer("chunk", chunk, minimum=1, maximum=LARGEST_CHUNK)
         objects = None
         if offline:
             objects = self._objects(data)
@@ -349,38 +494,86 @@ class GFNAgent:
         """The data set of an offline run, each object once, `[N, ...]`."""
         if not isinstance(data, Trajectories):
             return np.unique(check_states(self.env, data, "data"), axis=0)
-        check_states(self.env, data.terminal, "data.terminal")
+        check_trajectories(self.env, data, "data")
         return sampling.objects_seen(self.env, data)
 
-    def _run_chunks(self, run, objective, sub_trajectory_lambda) -> Iterator[training.ChunkResult]:
+    def _check_tracking(self, track_error):
+        """Whether to take the exact error between chunks."""
+        if track_error is None:
+            return self.env.n_states is not None and self.env.n_states <= LARGEST_TRACKED
+        if check_flag("track_error", track_error) and self.env.n_states is None:
+            raise ValueError(
+                f"track_error must be False or None where states cannot be listed, as in {self.env}"
+            )
+        return track_error
+
+    def _train(self, run, objective, power, track_error, callback) -> History:
         """Make the run's updates a chunk at a time; the agent holds each chunk's result."""
+        if "log_flow" in losses.scores_for(objective) and self._held.state_flow is None:
+            with interrupts_held_back():
+                self._add_state_flow()
         offline = run.objects is not None
-        make_chunk = training.compile_chunk(self.kind, run.batch_size, offline, objective)
+        make_chunk = training.CheckedChunk(self.kind, run.batch_size, offline, objective)
         number = self.iteration - run.resume_from
-        seed = tf.constant(2 * self.seed, tf.int64)
-        betas = tf.constant(self.adam_betas, self.kind.dtype)
-        power = tf.constant(sub_trajectory_lambda, self.kind.dtype)
-        base_rates = [self.learning_rate, self.log_z_learning_rate]
+        loss_of_updates, log_zs, evaluated_at, errors = [], [], [], []
         for first in range(run.resume_from, run.total, run.chunk):
             n = min(run.chunk, run.total - first)
-            factors = training.learning_rates(first, run.chunk, run.total, run.decay)
-            rates = tf.constant(np.outer(factors, base_rates), self.kind.dtype)
-            state = self._state._replace(weights=self._weights())
-            # Asked anew for every chunk, so that a callback may anneal it.
-            gamma = tf.constant(self.gamma, self.kind.dtype)
-            batches = (self._batches(run, number, first, n),) if offline else ()
-            result = make_chunk(state, rates, tf.constant(n), betas, gamma, power, seed, *batches)
-            loss, log_z = np.asarray(result.loss)[:n], np.asarray(result.log_z)[:n]
-            bad = ~(np.isfinite(loss) & np.isfinite(log_z))
-            bad[-1] |= not all(np.isfinite(weight).all() for weight in result.state.weights)
-            if bad.any():
-                raise FloatingPointError(
-                    f"the loss is not finite at iteration {self.iteration + int(np.argmax(bad))}; "
-                    f"the agent is as it was after iteration {self.iteration}. A lower "
-                    f"learning_rate (now {self.learning_rate:g}) may help; rewards must be positive"
-                )
-            self._restore(result.state)
-            yield training.ChunkResult(result.state, loss, log_z)
+            with interrupts_held_back():
+                batches = (self._batches(run, number, first, n),) if offline else ()
+                state = self._state_now()
+                rates, settings = self._settings(run, first, power)
+                if self._log_z_is_open:
+                    state = training.start_log_z(
+                        make_chunk, self.kind, state, rates, *settings, *batches
+                    )
+                result = make_chunk(state, rates, tf.constant(n), *settings, *batches)
+                loss, log_z = self._take(result, n)
+                if track_error:
+                    evaluated_at.append(first + n)
+                    learned = evaluation.terminating_distribution(self)
+                    errors.append(evaluation.l1_error(learned, self.env.target()))
+            loss_of_updates.extend(loss)
+            log_zs.extend(log_z)
+            summarise = functools.partial(
+                _summarise, run, loss_of_updates, log_zs, evaluated_at, errors
+            )
+            if callback is not None:
+                stops = callback(Progress(first + n, run.total, summarise()))
+                if stops is not None and check_flag("the callback's result", stops):
+                    return summarise()
+        history = summarise()
+        _warn_if_log_z_travels(run, history)
+        return history
+
+    @property
+    def _log_z_is_open(self):
+        """Whether nobody has said yet where log Z is to start."""
+        return self._first_log_z is None and self.iteration == 0 and float(self.log_z) == 0
+
+    def _settings(self, run, first, power):
+        """What a chunk takes beside its state: the rates of its updates, and the other numbers.
+
+        γ and the rates are asked anew for each chunk, so that a callback may anneal them.
+        """
+        dtype = self.kind.dtype
+        factors = training.learning_rates(first, run.chunk, run.total, run.decay)
+        rates = np.outer(factors, [self.learning_rate, self.log_z_learning_rate])
+        numbers = (tf.constant(number, dtype) for number in (self.adam_betas, self.gamma, power))
+        return tf.constant(rates, dtype), (*numbers, tf.constant(2 * self.seed, tf.int64))
+
+    def _take(self, result, n):
+        """Hold the state after a chunk of `n` updates; their losses and values of log Z."""
+        loss, log_z = np.asarray(result.loss)[:n], np.asarray(result.log_z)[:n]
+        bad = ~(np.isfinite(loss) & np.isfinite(log_z))
+        bad[-1] |= not all(np.isfinite(np.asarray(w)).all() for w in result.state.weights)
+        if bad.any():
+            raise FloatingPointError(
+                f"the loss is not finite at iteration {self.iteration + int(np.argmax(bad))}; "
+                f"the agent is as it was after iteration {self.iteration}. A lower "
+                f"learning_rate (now {self.learning_rate:g}) may help; rewards must be positive"
+            )
+        self._hold(self._held._replace(state=result.state))
+        return loss, log_z
 
     def _batches(self, run, number, first, n) -> Batches:
         """The objects of updates first, …, first + n − 1, padded to whole batches and chunks."""
@@ -408,11 +601,24 @@ class _Run(NamedTuple):
 
 
 def _check_betas(betas) -> tuple[float, float]:
+    allowed = "adam_betas must be a pair of numbers in [0, 1)"
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-        raise TypeError(f"adam_betas must be a pair of numbers in [0, 1), got {betas!r}")
-    if not all(0 <= check_number("adam_betas", beta) < 1 for beta in betas):
-        raise ValueError(f"adam_betas must be a pair of numbers in [0, 1), got {betas!r}")
-    return tuple(float(beta) for beta in betas)
+        raise TypeError(f"{allowed}, got {betas!r}")
+    betas = tuple(check_number("adam_betas", beta) for beta in betas)
+    if not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"{allowed}, got {betas!r}")
+    return betas
+
+
+def _warn_if_log_z_travels(run, history):
+    if run.total < FEWEST_JUDGED or abs(history.log_z_travel) < LARGEST_LAST_TRAVEL:
+        return
+    warnings.warn(
+        f"log Z was still on its way at the end: it went {history.log_z_travel:+.2g} nats in the "
+        "last quarter of the run, so the policy is not right yet. Train longer, or with a higher "
+        "log_z_learning_rate",
+        stacklevel=4,
+    )
 
 
 def _summarise(run, losses, log_zs, evaluated_at, errors) -> History:
@@ -426,7 +632,11 @@ def _summarise(run, losses, log_zs, evaluated_at, errors) -> History:
 
 @functools.lru_cache(maxsize=64)
 def _samplers(kind: Kind):
-    """The two samplers for agents of a kind, as graphs that take any number of trajectories."""
+    """The two samplers for agents of a kind, as graphs that take any number of trajectories.
+
+    The kind's `env` is a Snapshot.
+    """
+    kind = kind._replace(env=kind.env.env)
     log_policy_of = training.log_policy_of_weights(kind)
 
     def forward(weights, n, gamma, seed):

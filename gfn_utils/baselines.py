@@ -5,6 +5,7 @@ GFlowNet does, and learns to build those of the highest reward.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ import tensorflow as tf
 
 from gfn_utils import policy, training
 from gfn_utils.environments import Environment
-from gfn_utils.environments.base import check_states
+from gfn_utils.environments.base import check_any_states, check_states
+from gfn_utils.environments.contract import check_attributes
 from gfn_utils.sampling import (
     PADDING,
     Trajectories,
@@ -21,7 +23,18 @@ from gfn_utils.sampling import (
     sample_forward,
     stateless_uniform,
 )
-from gfn_utils.validation import check_choice, check_integer, check_number
+from gfn_utils.validation import (
+    check_callback,
+    check_choice,
+    check_integer,
+    check_number,
+    check_stop,
+)
+
+LARGEST_RECORD = 1_000_000_000
+"""Numbers that the states of all chains after all steps may fill."""
+LARGEST_MATRIX = 10_000
+"""States for which the matrix of transitions may be worked out: it takes 800 MB then."""
 
 
 class Chains(NamedTuple):
@@ -48,13 +61,18 @@ def metropolis_hastings(
         start: where they start, int `[n_chains, *state_shape]`; by default all at the
             initial state, as a GFlowNet's trajectories do.
 
-    Raises ValueError if an argument is out of bounds, the states cannot be listed, or stop is not
-    allowed in one of them: it has no reward to compare.
+    Raises ValueError if an argument is out of bounds, the record would exceed 4 GB, the states
+    cannot be listed, or stop is not allowed in one of them: it has no reward to compare.
     """
     n_chains = check_integer("n_chains", n_chains, minimum=1)
     n_steps = check_integer("n_steps", n_steps, minimum=1)
     seed = check_integer("seed", seed, minimum=0)
     _states_that_pay(env)
+    if n_chains * n_steps * math.prod(env.state_shape) > LARGEST_RECORD:
+        raise ValueError(
+            f"n_chains · n_steps states must be at most {LARGEST_RECORD:,} numbers, got "
+            f"{n_chains:,} · {n_steps:,} states of {math.prod(env.state_shape)}"
+        )
     start = check_states(env, env.initial_states(n_chains) if start is None else start, "start")
     if len(start) != n_chains:
         raise ValueError(f"start must hold {n_chains} states, one a chain, got {len(start)}")
@@ -65,9 +83,15 @@ def metropolis_hastings(
 def transition_matrix(env: Environment) -> np.ndarray:
     """The probabilities of one step of `metropolis_hastings` from each state (row) to each.
 
-    float64 `[n_states, n_states]` in the order of `env.states()`. Raises ValueError as there.
+    float64 `[n_states, n_states]` in the order of `env.states()`. Raises ValueError as there, and
+    for more than 10,000 states.
     """
     states = _states_that_pay(env)
+    if len(states) > LARGEST_MATRIX:
+        raise ValueError(
+            f"env must have at most {LARGEST_MATRIX:,} states for a matrix of all pairs, "
+            f"got {len(states):,}"
+        )
     log_reward, rows = env.log_reward(states).numpy(), np.arange(len(states))
     matrix = np.zeros([len(states)] * 2)
     n_ways = 2 * (env.n_actions - 1)
@@ -92,6 +116,7 @@ class PPOAgent(NamedTuple):
     def log_policy(self, states: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """log P_F in nats, as `gfn_utils.policy` has it, an unused log P_B, and the values."""
         *network, value = self.weights
+        states = check_any_states(self.env, states, "states")
         return policy.network_log_policy(self.env, network, log_z=value)(states)
 
 
@@ -123,9 +148,11 @@ def train_ppo(
         chunk: updates in one compiled call; the callback gets the agent after each, and the run
             stops if it returns True.
 
-    Raises ValueError or TypeError, naming the argument, if one is out of bounds.
+    Raises ValueError or TypeError, naming the argument, if one is out of bounds, and
+    FloatingPointError if the weights are no longer finite.
     """
-    _check_environment(env)
+    check_attributes(env)
+    check_callback("callback", callback)
     hidden = policy.check_hidden(hidden)
     counts = {"iterations": iterations, "batch_size": batch_size, "epochs": epochs, "chunk": chunk}
     iterations, batch_size, epochs, chunk = (
@@ -142,6 +169,7 @@ def train_ppo(
     network = policy.build_policy(env, hidden, dtype, seed)
     weights = [*network.weights, *policy.build_state_flow(network, seed).weights]
     state = training.initial_state([*map(tf.convert_to_tensor, weights), tf.zeros([], dtype)])
+    chunk = min(chunk, iterations)
     settings = tf.constant([entropy_weight, clip], dtype)
     agent = PPOAgent(env, state.weights, np.zeros(0, np.int64))
     for first in range(0, iterations, chunk):
@@ -149,9 +177,14 @@ def train_ppo(
         factors = training.learning_rates(first, chunk, iterations, "linear")
         rates = tf.constant(learning_rate * factors, dtype)
         state, visited = make_chunk(state, rates, tf.constant(n), settings, tf.constant(seed))
+        if not all(np.isfinite(np.asarray(weight)).all() for weight in state.weights):
+            raise FloatingPointError(
+                f"the weights are not finite after {first + n} updates. A lower learning_rate "
+                f"(now {learning_rate:g}) may help, or rewards of about 1"
+            )
         visited = np.append(agent.visited, visited[:n].numpy().astype(np.int64))
         agent = PPOAgent(env, state.weights, visited)
-        if callback is not None and callback(agent):
+        if callback is not None and check_stop("callback", callback(agent)):
             break
     return agent
 
@@ -179,13 +212,8 @@ def ppo_loss(
     return tf.reduce_mean(tf.boolean_mask(loss, trajectories.actions != PADDING))
 
 
-def _check_environment(env):
-    if not isinstance(env, Environment):
-        raise TypeError(f"env must be an Environment, got {env!r}")
-
-
 def _states_that_pay(env):
-    _check_environment(env)
+    check_attributes(env)
     states = env.states()
     can_stop = env.forward_mask(states)[:, env.stop_action].numpy()
     if not can_stop.all():

@@ -5,6 +5,7 @@ a PolicyTable. Distributions are float64 arrays `[n_states]` in the order of `en
 """
 
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +13,13 @@ import tensorflow as tf
 
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_states
+from gfn_utils.environments.graph import children_of, layers_of
 from gfn_utils.policy import PolicyTable
-from gfn_utils.validation import check_integer
+from gfn_utils.validation import check_integer, check_number, check_numbers, shown
 
 STATES_AT_ONCE = 8192
+LARGEST_ERROR_OF_A_SUM = 1e-3
+"""By how much the sum of a distribution may differ from 1: single precision, and long paths."""
 
 
 def terminating_distribution(agent) -> np.ndarray:
@@ -39,8 +43,10 @@ class Flows(NamedTuple):
 def flows(agent, z: float = 1.0) -> Flows:
     """The exact flows when `z` units enter at the origin and divide as P_F says.
 
-    (arXiv 2111.09266, section 2: F(s) = Z · P(a trajectory passes s).)
+    (arXiv 2111.09266, section 2: F(s) = Z · P(a trajectory passes s).) Raises ValueError if z is
+    negative or not finite.
     """
+    z = check_number("z", z, minimum=0.0)
     p_forward = _forward_probabilities(agent)
     state = z * _visit_probabilities(agent.env, p_forward)
     return Flows(state, state[:, None] * p_forward)
@@ -52,23 +58,18 @@ def answer_key(env: Environment, log_pb) -> tuple[PolicyTable, float]:
     Takes log P_B `[n_states, n_actions − 1]`; sends every reward back along P_B and adds up what
     passes each state: F(s) = R(s) + Σ F(s')·P_B(s|s') (arXiv 2201.13259, section 3.1). Returns
     the table with P_F = F(s → s')/F(s), and log F in units of the reward, and log Z = log F(origin)
-    in nats.
+    in nats. Raises ValueError if `log_pb` is not such a policy, of this environment.
     """
     graph = _graph(env)
-    p_backward = np.exp(np.asarray(log_pb, np.float64))
-    expected = (env.n_states, env.n_actions - 1)
-    if p_backward.shape != expected:
-        raise ValueError(f"log_pb must be of shape {list(expected)}, got {list(p_backward.shape)}")
+    log_pb = _check_log_pb(env, graph, log_pb)
+    p_backward = np.exp(log_pb)
     target = env.target()
     flow = target.copy()
     edge = np.zeros((env.n_states, env.n_actions))
     edge[:, env.stop_action] = target
-    for sources in reversed(graph.layers):
-        rows, actions = np.nonzero(graph.children[sources] >= 0)
-        rows = sources[rows]
-        targets = graph.children[rows, actions]
-        edge[rows, actions] = flow[targets] * p_backward[targets, actions]
-        flow[sources] += edge[sources, : env.stop_action].sum(axis=1)
+    for sources, actions, targets in _edges(graph, reversed(graph.layers)):
+        edge[sources, actions] = flow[targets] * p_backward[targets, actions]
+        np.add.at(flow, sources, edge[sources, actions])
     with np.errstate(divide="ignore"):
         log_pf = np.log(edge / flow[:, None])
     log_z = env.log_partition()
@@ -77,13 +78,34 @@ def answer_key(env: Environment, log_pb) -> tuple[PolicyTable, float]:
 
 
 def count_trajectories(env: Environment) -> np.ndarray:
-    """In how many ways each state can be built: paths from the origin, float64 `[n_states]`."""
+    """In how many ways each state can be built: paths from the origin, float64 `[n_states]`.
+
+    Two actions with the same child count as two. Raises OverflowError beyond about 1e308.
+    """
     graph = _graph(env)
-    return _propagate(graph, (graph.children >= 0).astype(np.float64))
+    with np.errstate(over="ignore"):
+        count = _propagate(graph, (graph.children >= 0).astype(np.float64))
+    if np.isinf(count).any():
+        raise OverflowError(
+            f"there are more ways to build a state of {env!r} than a float holds: "
+            "log_count_trajectories gives their logarithm"
+        )
+    return count
+
+
+def log_count_trajectories(env: Environment) -> np.ndarray:
+    """The logarithm of `count_trajectories` in nats, float64 `[n_states]`."""
+    graph = _graph(env)
+    log_count = np.full(env.n_states, -np.inf)
+    log_count[graph.origin] = 0.0
+    for sources, _, targets in _edges(graph, graph.layers):
+        np.logaddexp.at(log_count, targets, log_count[sources])
+    return log_count
 
 
 def empirical_distribution(env: Environment, terminal) -> np.ndarray:
     """The fraction of the terminal states `[B, ...]` that is each state, `[n_states]`."""
+    _check_environment(env)
     terminal = check_states(env, terminal, "terminal")
     counts = np.bincount(env.index(terminal), minlength=env.n_states)
     return counts / counts.sum()
@@ -119,7 +141,7 @@ def noise_floor(target, n_samples: int) -> float:
     2·(m+1)·C(n, m+1)·π^(m+1)·(1−π)^(n−m) / n with m = ⌊nπ⌋.
     """
     n = check_integer("n_samples", n_samples, minimum=1)
-    p = np.asarray(target, np.float64)
+    p = check_distribution("target", target)
     p = p[(p > 0) & (p < 1)]
     m = np.floor(n * p)
     log_choose = _log_factorial(n) - _log_factorial(m + 1) - _log_factorial(n - m - 1)
@@ -129,6 +151,7 @@ def noise_floor(target, n_samples: int) -> float:
 
 def is_mode(env: Environment) -> np.ndarray:
     """Which listed states have the highest reward of all, bool `[n_states]`."""
+    _check_environment(env)
     target = env.target()
     return np.isclose(target, target.max(), rtol=1e-9, atol=0)
 
@@ -138,45 +161,61 @@ def modes_found(env: Environment, terminal) -> int:
     return int(np.count_nonzero(empirical_distribution(env, terminal)[is_mode(env)]))
 
 
+def check_distribution(name: str, value) -> np.ndarray:
+    """Return `value` as float64; raise TypeError if it holds no numbers, ValueError if they are
+    negative or do not add up to 1."""
+    p = check_numbers(name, value)
+    if p.ndim == 0 or p.size == 0:
+        raise ValueError(f"{name} must be an array of probabilities, got {shown(value)}")
+    allowed = f"{name} must be a distribution: probabilities of at least 0 that add up to 1"
+    if not (p >= 0).all():
+        raise ValueError(f"{allowed}, got {p[~(p >= 0)].flat[0]} among them")
+    if not abs(p.sum() - 1) <= LARGEST_ERROR_OF_A_SUM:
+        raise ValueError(f"{allowed}, got a sum of {p.sum()}")
+    return p
+
+
 class _Graph(NamedTuple):
+    origin: int
     children: np.ndarray
     """The state that each action but the stop leads to, `[n_states, n_actions − 1]`; −1: none."""
     layers: list[np.ndarray]
     """All states, in layers such that every edge leads to a later layer."""
 
 
-@functools.lru_cache(maxsize=8)
 def _graph(env: Environment) -> _Graph:
+    _check_environment(env)
     if env.n_states is None:
         raise ValueError(f"exact answers need an environment that lists its states, got {env!r}")
-    states = env.states()
-    allowed = np.asarray(env.forward_mask(states))[:, : env.stop_action]
-    children = np.full(allowed.shape, -1, np.int32)
-    for action in range(env.stop_action):
-        rows = np.flatnonzero(allowed[:, action])
-        moved = env.step(tf.gather(states, rows), tf.fill([len(rows)], action))
-        children[rows, action] = env.index(moved)
+    return _graph_of_listed(env)
 
-    # A state's layer is the number of actions on the longest path to it.
-    layer = np.zeros(env.n_states, int)
-    frontier = np.asarray(env.index(env.initial_states(1)))
-    for depth in range(env.max_trajectory_length):
-        layer[frontier] = depth
-        reached = np.unique(children[frontier])
-        frontier = reached[reached >= 0]
-    order = np.argsort(layer, kind="stable")
-    return _Graph(children, np.split(order, np.flatnonzero(np.diff(layer[order])) + 1))
+
+@functools.lru_cache(maxsize=8)
+def _graph_of_listed(env):
+    children = children_of(env)
+    layers = layers_of(children)
+    if sum(map(len, layers)) < env.n_states:
+        raise ValueError(
+            f"exact answers need a graph without cycles, which {env!r} has: check_environment(env) "
+            "tells where"
+        )
+    return _Graph(int(env.index(env.initial_states(1))[0]), children, layers)
+
+
+def _edges(graph: _Graph, layers) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Source, action and target of the edges that leave each of the layers, each `[E]`."""
+    for sources in layers:
+        rows, actions = np.nonzero(graph.children[sources] >= 0)
+        rows = sources[rows]
+        yield rows, actions, graph.children[rows, actions]
 
 
 def _propagate(graph: _Graph, edge_weight: np.ndarray) -> np.ndarray:
     """One unit sent from the origin, multiplied along each edge, added up in each state."""
     amount = np.zeros(len(edge_weight))
-    amount[graph.layers[0]] = 1.0
-    for sources in graph.layers:
-        rows, actions = np.nonzero(graph.children[sources] >= 0)
-        rows = sources[rows]
-        passed_on = amount[rows] * edge_weight[rows, actions]
-        amount += np.bincount(graph.children[rows, actions], passed_on, minlength=len(amount))
+    amount[graph.origin] = 1.0
+    for sources, actions, targets in _edges(graph, graph.layers):
+        np.add.at(amount, targets, amount[sources] * edge_weight[sources, actions])
     return amount
 
 
@@ -189,7 +228,13 @@ def _forward_probabilities(agent):
 
     In blocks: the network's features and activations for all of many states would fill gigabytes.
     """
-    states = agent.env.states()
+    env = getattr(agent, "env", None)
+    if not isinstance(env, Environment) or not callable(getattr(agent, "log_policy", None)):
+        raise TypeError(
+            f"agent must be a GFNAgent, or something else with env and log_policy, got "
+            f"{shown(agent)}"
+        )
+    states = env.states()
     log_pf = [
         agent.log_policy(states[first : first + STATES_AT_ONCE])[0]
         for first in range(0, len(states), STATES_AT_ONCE)
@@ -198,10 +243,34 @@ def _forward_probabilities(agent):
 
 
 def _distributions(p, q):
-    p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
+    p, q = check_distribution("p", p), check_distribution("q", q)
     if p.shape != q.shape:
         raise ValueError(f"p and q must have the same shape, got {p.shape} and {q.shape}")
     return p, q
+
+
+def _check_environment(env):
+    if not isinstance(env, Environment):
+        raise TypeError(f"env must be an Environment, got {shown(env)}")
+
+
+def _check_log_pb(env, graph, log_pb):
+    log_pb = check_numbers("log_pb", log_pb)
+    expected = (env.n_states, env.n_actions - 1)
+    if log_pb.shape != expected:
+        raise ValueError(f"log_pb must be of shape {list(expected)}, got {list(log_pb.shape)}")
+    total, p_backward = np.zeros(env.n_states), np.exp(log_pb)
+    for _, actions, targets in _edges(graph, graph.layers):
+        np.add.at(total, targets, p_backward[targets, actions])
+    has_parents = np.arange(env.n_states) != graph.origin
+    wrong = ~(np.abs(total - has_parents) <= LARGEST_ERROR_OF_A_SUM)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            "log_pb must be logarithms of probabilities that add up to 1 over the parents of each "
+            f"state, got {log_pb[row].tolist()} in state {env.states()[row].numpy().tolist()}"
+        )
+    return log_pb
 
 
 def _log_factorial(n):

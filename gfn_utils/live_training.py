@@ -1,9 +1,11 @@
 """Training that runs beside everything else: it can be paused, continued, and survives a crash."""
 
 import json
+import math
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -36,12 +38,15 @@ class LiveTraining:
     that thread between chunks, `on_end` there when it has paused, finished or failed.
 
     With `path`, the agent and its curves are saved there about once a second and at every pause,
-    and a run that was cut off is found again: it continues from its last save.
+    in a file that `GFNAgent.load` reads too. A run that was cut off is found again, by its settings
+    and those that the agent began with, and continues from its last save. A file that is not this
+    run's is never overwritten or deleted. If another LiveTraining of this process makes the same
+    run on the same path, because a cell was run twice, it is paused and the new one goes on.
 
     Attributes: `agent`; `history`, of the whole run so far; `error`, what made it fail, or None.
 
     Raises ValueError or TypeError naming the setting that is out of bounds, FileNotFoundError if
-    the folder of `path` does not exist, and ValueError if a file there is not an agent's.
+    the folder of `path` does not exist, and ValueError if there is a file that is not this run's.
     """
 
     CHUNK = 20
@@ -56,7 +61,12 @@ class LiveTraining:
     ):
         if not isinstance(agent, GFNAgent):
             raise TypeError(f"agent must be a GFNAgent, got {agent!r}")
+        if not isinstance(settings, Settings):
+            raise TypeError(f"settings must be a live_training.Settings, got {settings!r}")
         _check_settings(settings)
+        for name, function in (("on_chunk", on_chunk), ("on_end", on_end)):
+            if not callable(function):
+                raise TypeError(f"{name} must be a function without arguments, got {function!r}")
         self.agent = agent
         self.settings = settings
         self.on_chunk, self.on_end = on_chunk, on_end
@@ -67,9 +77,11 @@ class LiveTraining:
         self._pausing = threading.Event()
         self._thread: threading.Thread | None = None
         self._running = False
-        self._first = agent.iteration
+        self._run = _describe_run(agent, settings)
+        self._stamp: tuple | None = None
+        self._taken_over = False
         if self._path is not None:
-            self._find_earlier_run()
+            self._take_over_path()
 
     @property
     def done(self) -> int:
@@ -97,6 +109,12 @@ class LiveTraining:
         """Begin, or continue where it paused; nothing while it runs or once it has finished."""
         if self.running or self.finished:
             return
+        if self._taken_over:
+            self.error = RuntimeError(
+                "a newer LiveTraining with the same path goes on in its place"
+            )
+            self.on_end()
+            return
         self.error = None
         self._pausing.clear()
         self._running = True
@@ -115,15 +133,19 @@ class LiveTraining:
                 raise TimeoutError(f"training has not stopped within {timeout:g} s")
 
     def reset(self, seed: int | None = None) -> None:
-        """Start anew, untrained, from `seed` or the present one; forget what was saved."""
+        """Start anew, untrained, from `seed` or the present one; forget what was saved.
+
+        Raises FileExistsError, and changes nothing, if the file is no longer this run's.
+        """
         self.pause()
         self.join()
+        self._check_file_is_ours()
         self.agent.reset(seed)
-        self._first = 0
+        self._run |= {"first_update": 0, "seed": self.agent.seed}
         self.history, self.seconds, self.error = _empty_history(), 0.0, None
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-            self._curves_path.unlink(missing_ok=True)
+            self._stamp = None
 
     def _train(self):
         before, began, saved = self.history, time.perf_counter(), time.perf_counter()
@@ -152,44 +174,107 @@ class LiveTraining:
         self._running = False
         self.on_end()
 
-    @property
-    def _curves_path(self):
-        return self._path.with_name(self._path.name + ".curves")
-
     def _save(self):
         if self._path is None:
             return
-        run = json.dumps([self.settings._asdict(), self._first])
-        curves = dict(self.history._asdict(), run=np.array(run), seconds=np.array(self.seconds))
-        with checkpoint.replacing(self._curves_path) as file:
-            np.savez(file, **curves)
-        self.agent.save(self._path)
+        self._check_file_is_ours()
+        curves = {f"history_{name}": value for name, value in self.history._asdict().items()}
+        run = np.array(json.dumps(self._run))
+        self.agent._write(self._path, run=run, seconds=np.array(self.seconds), **curves)
+        self._stamp = _stamp(self._path)
+
+    def _check_file_is_ours(self):
+        if self._path is not None and _stamp(self._path) not in (None, self._stamp):
+            raise FileExistsError(
+                f"{os.fspath(self._path)!r} was written by something else since this run last "
+                "used it, and is left as it is: make a new LiveTraining to go on from there, move "
+                "that file away, or choose another path"
+            )
+
+    def _take_over_path(self):
+        """Take up the run at `path`, after pausing who else makes it in this process."""
+        key = os.fspath(self._path)
+        older = _LATEST.get(key)
+        if older is not None and older.running and older._run != self._run:
+            raise _refusal(self._path, f"another run, {_first_difference(older._run, self._run)}")
+        self._find_earlier_run()
+        if older is not None:
+            older.pause()
+            older.join()
+            older._path, older._taken_over = None, True
+            self._find_earlier_run()
+        _LATEST[key] = self
 
     def _find_earlier_run(self):
-        """Take up the run at `path`, if it is this one: the same agent and the same settings."""
-        if not self._path.exists() or not self._curves_path.exists():
+        """Take up the run at `path`; ValueError if there is something that is not this run."""
+        stamp = _stamp(self._path)
+        if stamp is None:
             return
-        saved = GFNAgent.load(self._path, self.agent.env)
-        with np.load(self._curves_path, allow_pickle=False) as archive:
-            curves = {name: archive[name] for name in archive.files}
-        run, seconds = json.loads(str(curves.pop("run"))), float(curves.pop("seconds"))
-        # An objective may have given the saved one its state flow.
-        arguments, ours = (
-            {**agent.describe()["arguments"], "state_flow": None} for agent in (saved, self.agent)
-        )
-        if run != [self.settings._asdict(), self._first] or arguments != ours:
-            return
-        # The curves are written first: a crash in between leaves them a save ahead of the agent.
-        done = saved.iteration - self._first
-        evaluations = curves["evaluated_at"] <= done
-        self.agent = saved
-        self.seconds = seconds
-        self.history = History(
-            curves["loss"][:done],
-            curves["log_z"][:done],
-            curves["evaluated_at"][evaluations],
-            curves["l1_error"][evaluations],
-        )
+        try:
+            saved = checkpoint.read(self._path)
+        except ValueError as error:
+            raise _refusal(self._path, f"something else ({error})") from error
+        if "run" not in saved.others:
+            raise _refusal(self._path, "an agent that was saved by hand")
+        try:
+            run, seconds, history = _read_run(saved)
+        except Exception as error:  # damaged data can fail in any way
+            raise _refusal(self._path, f"a damaged run ({error})") from error
+        if run != self._run:
+            raise _refusal(self._path, f"another run, {_first_difference(run, self._run)}")
+        try:
+            self.agent = GFNAgent._of_saved(self._path, saved, self.agent.env)
+        except ValueError as error:
+            raise _refusal(self._path, f"the run of another agent ({error})") from error
+        self.seconds, self.history, self._stamp = seconds, history, stamp
+
+
+_LATEST: weakref.WeakValueDictionary[str, LiveTraining] = weakref.WeakValueDictionary()
+"""The latest training of this process on each path."""
+
+
+def _describe_run(agent, settings) -> dict:
+    """What tells one run from another: its settings, and the agent's when it began."""
+    run = {**settings._asdict(), "first_update": agent.iteration, **agent.describe()["arguments"]}
+    return json.loads(json.dumps(run))
+
+
+def _read_run(saved: checkpoint.Saved) -> tuple[dict, float, History]:
+    """The description, the seconds and the curves of a saved run; any error if they do not fit."""
+    run, seconds = json.loads(str(saved.others["run"])), float(saved.others["seconds"])
+    history = History(*(saved.others[f"history_{name}"] for name in History._fields))
+    done = int(saved.state.iteration) - run["first_update"]
+    if not 0 <= done <= run["iterations"] or not 0 <= seconds < math.inf:
+        raise ValueError(f"{done} updates in {seconds} s")
+    if any(curve.ndim != 1 or curve.dtype.kind != "f" for curve in history):
+        raise TypeError("the curves are not numbers")
+    lengths = [len(curve) for curve in (history.loss, history.log_z)]
+    if lengths != [done, done] or len(history.evaluated_at) != len(history.l1_error):
+        raise ValueError(f"the curves do not have the lengths that {done} updates give")
+    return run, seconds, history
+
+
+def _first_difference(theirs: dict, ours: dict) -> str:
+    for name in ours:
+        if theirs.get(name) != ours[name]:
+            return f"with {name} {theirs.get(name)!r} where this one has {ours[name]!r}"
+    return "with other settings"
+
+
+def _refusal(path, found: str) -> ValueError:
+    return ValueError(
+        f"path must be free or hold this very run, got {os.fspath(path)!r}, which holds {found}. "
+        "Delete that file to start afresh, or choose another path"
+    )
+
+
+def _stamp(path) -> tuple | None:
+    """What changes whenever the file is written; None if there is none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _check_settings(settings):

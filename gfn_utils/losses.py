@@ -7,7 +7,8 @@ its arguments name, 0 in the padding:
 - `log_flow` `[B, T]`: log F(sₜ) of the state before the action, with log F(s₀) = log Z;
 - `log_inflow` `[B, T]`: log Σ F(s)·P_F(sₜ|s) over the parents s of that state, 0 at the origin;
 - `taken` `[B, T]`: whether there was an action, bool;
-- `log_reward` `[B]`, `log_z` `[]`, and the weight `sub_trajectory_lambda` `[]`.
+- `log_reward` `[B]`, `log_z` `[]`, and the weight `sub_trajectory_lambda` `[]`;
+- `weight` `[B]`: 1 for a trajectory, 0 for one that only fills up a batch, or None: all count.
 
 Each returns the loss of each trajectory, `[B]` in nats². To add one, write it here and name it in
 OBJECTIVES.
@@ -88,7 +89,7 @@ def sub_trajectory_balance(log_pf, log_pb, log_flow, log_reward, taken, sub_traj
     return tf.reduce_sum(weight * squares, [1, 2]) / tf.reduce_sum(weight, [1, 2])
 
 
-def log_variance(log_pf, log_pb, log_reward):
+def log_variance(log_pf, log_pb, log_reward, weight=None):
     """Squared distance of each trajectory's imbalance to their mean (arXiv 2302.05446).
 
         L(τ) = (ξ(τ) − mean of ξ over the batch)²,   ξ(τ) = Σ log P_F − log R(x) − Σ log P_B
@@ -97,7 +98,7 @@ def log_variance(log_pf, log_pb, log_reward):
     log Z need not be learned.
     """
     log_ratio = tf.reduce_sum(log_pf - log_pb, -1) - tf.cast(log_reward, log_pf.dtype)
-    return tf.square(log_ratio - tf.reduce_mean(log_ratio))
+    return tf.square(log_ratio - weighted_mean(log_ratio, weight))
 
 
 OBJECTIVES = {
@@ -128,7 +129,15 @@ def evaluate(objective: str, **known) -> tf.Tensor:
     `known` may hold more of the arguments listed above than the objective takes.
     """
     loss = OBJECTIVES[objective]
-    return loss(**{name: known[name] for name in inspect.signature(loss).parameters})
+    wanted = inspect.signature(loss).parameters
+    return loss(**{name: known[name] for name in wanted if name in known})
+
+
+def weighted_mean(values, weight=None):
+    """The mean of `[B]` numbers, `[]`; those of weight 0 do not count."""
+    if weight is None:
+        return tf.reduce_mean(values)
+    return tf.reduce_sum(values * weight) / tf.reduce_sum(weight)
 
 
 def _count(taken, dtype):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from gfn_utils.environments import Environment
@@ -50,7 +51,7 @@ def build_policy(
 
     def dense(inputs, units, number, name, activation=None):
         kernel, bias = _initializers(
-            first_weights, inputs.shape[-1], is_head=not activation, seed=seed * 1000 + number
+            first_weights, inputs.shape[-1], is_head=not activation, seed=_layer_seed(seed, number)
         )
         layer = keras.layers.Dense(
             units,
@@ -78,20 +79,27 @@ def _initializers(first_weights, n_inputs, is_head, seed):
         # With one seed for both, the bias would be the kernel's first row again.
         return (
             keras.initializers.RandomUniform(-limit, limit, seed=seed),
-            keras.initializers.RandomUniform(-limit, limit, seed=seed + 500),
+            keras.initializers.RandomUniform(-limit, limit, seed=seed + 1),
         )
     gain = 0.1 if is_head else 1.0
     return keras.initializers.VarianceScaling(gain**2, "fan_avg", "uniform", seed=seed), "zeros"
 
 
-def build_state_flow(policy: keras.Model, seed: int = 0) -> keras.layers.Dense:
+def _layer_seed(seed, number):
+    """An even number below 2³¹ of its own for each layer of each seed."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) // 4 * 2
+
+
+def build_state_flow(policy: keras.Model, seed: int = 0, level: float = 0.0) -> keras.layers.Dense:
     """A third head on the policy's last hidden layer: one number, log F(s) in nats.
 
-    Its first weights are uniform in ±0.1, however those of the policy began.
+    Its first weights are uniform in ±0.1, however those of the policy began, and its bias is
+    `level`.
     """
     head = keras.layers.Dense(
         1,
-        kernel_initializer=keras.initializers.RandomUniform(-0.1, 0.1, seed=seed * 1000 + 999),
+        kernel_initializer=keras.initializers.RandomUniform(-0.1, 0.1, seed=_layer_seed(seed, 999)),
+        bias_initializer=keras.initializers.Constant(level),
         dtype=policy.layers[-1].compute_dtype,
         name="state_flow",
     )

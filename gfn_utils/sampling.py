@@ -8,9 +8,17 @@ import numpy as np
 import tensorflow as tf
 
 from gfn_utils.environments import Environment
+from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.policy import LogPolicy
 
 PADDING = -1
+
+MOST_NUMBERS_SEEN = 20_000_000
+"""How many numbers `objects_seen` writes down at most for the states one action further away."""
+
+MOST_ADDED_ONE_BY_ONE = 64
+"""Actions up to which `draw` adds their probabilities one by one, which runs faster and compiles
+slower: an update with 481 actions took 22 s to compile that way."""
 
 Evaluate = Callable[[tf.Tensor], tuple[tuple[tf.Tensor, ...], list[tf.Tensor]]]
 """From states to what a log-policy says of them, and what was worked out for that."""
@@ -27,6 +35,32 @@ class Trajectories(NamedTuple):
     """The state in which each trajectory stopped, int32 `[B, ...]`."""
     log_reward: tf.Tensor
     """log R of that state in nats, float64 `[B]`."""
+
+
+def check_trajectories(env: Environment, trajectories: Trajectories, name: str) -> None:
+    """Raise ValueError or TypeError unless these are trajectories of `env`, as far as one can see.
+
+    Looked at are shapes, actions, the states passed and those in which they stopped.
+    """
+    check_states(env, trajectories.terminal, f"{name}.terminal")
+    actions, states = np.asarray(trajectories.actions), np.asarray(trajectories.states)
+    expected = [len(trajectories.terminal), env.max_trajectory_length]
+    if list(actions.shape) != expected or not np.issubdtype(actions.dtype, np.integer):
+        raise ValueError(
+            f"{name}.actions must be an integer array of shape {expected}, "
+            f"got shape {list(actions.shape)} of {actions.dtype}"
+        )
+    if ((actions < PADDING) | (actions >= env.n_actions)).any():
+        raise ValueError(
+            f"{name}.actions must be from {PADDING} to {env.stop_action}, got "
+            f"{actions.min()} to {actions.max()}"
+        )
+    expected = [expected[0], expected[1] + 1, *env.state_shape]
+    if list(states.shape) != expected:
+        raise ValueError(
+            f"{name}.states must be of shape {expected}, got shape {list(states.shape)}"
+        )
+    check_any_states(env, states[:, :-1][actions != PADDING], f"{name}.states")
 
 
 class Kept(NamedTuple):
@@ -299,16 +333,19 @@ def objects_seen(env: Environment, trajectories: Trajectories, within: int = 2) 
     A trajectory that ends in x has seen more than x: wherever it passed it could have stopped, and
     wherever it turned it could have turned another way. Returns states in which stop is allowed,
     int32 `[N, ...]`, in a fixed order.
+
+    Where there are so many actions that the states on the way would fill more than 80 MB, only
+    those fewer actions away are taken, and at the least the states that were passed.
     """
     passed = tf.boolean_mask(trajectories.states[:, :-1], trajectories.actions != PADDING)
     seen = np.unique(passed, axis=0)
     for _ in range(within):
-        allowed = np.asarray(env.forward_mask(seen))
-        children = [seen]
-        for action in range(env.stop_action):
-            sources = seen[allowed[:, action]]
-            children.append(np.asarray(env.step(sources, tf.fill([len(sources)], action))))
-        seen = np.unique(np.concatenate(children), axis=0)
+        allowed = np.asarray(env.forward_mask(seen))[:, : env.stop_action]
+        if np.count_nonzero(allowed) * seen[0].size > MOST_NUMBERS_SEEN:
+            break
+        rows, actions = np.nonzero(allowed)
+        children = env.step(tf.constant(seen[rows]), tf.constant(actions, tf.int32))
+        seen = np.unique(np.concatenate([seen, children]), axis=0)
     return seen[np.asarray(env.forward_mask(seen))[:, env.stop_action]]
 
 
@@ -330,11 +367,17 @@ def entry_of_action(table, actions):
 def draw(log_probabilities, uniform):
     """One action a row from log-probabilities `[B, n]`, by a number `[B]` in (0, 1) for each.
 
-    The action is the first at which the probabilities add up to more than the number. They are
-    added one by one: then what is impossible adds exactly nothing, and is never drawn.
+    The action is the first at which the probabilities add up to more than the number. What is
+    impossible is never drawn: added one by one it adds exactly nothing. Where actions are many, and
+    sums are taken in another order, it is left out.
     """
-    probabilities = tf.unstack(tf.exp(log_probabilities), axis=-1)
-    *cumulated, total = itertools.accumulate(probabilities)
+    probabilities = tf.exp(log_probabilities)
+    if probabilities.shape[-1] > MOST_ADDED_ONE_BY_ONE:
+        cumulated = tf.where(probabilities > 0, tf.cumsum(probabilities, axis=-1), 0)
+        total = tf.reduce_max(cumulated, axis=-1)
+        passed = (cumulated > 0) & (cumulated >= (uniform * total)[:, None])
+        return tf.argmax(passed, axis=-1, output_type=tf.int32)
+    *cumulated, total = itertools.accumulate(tf.unstack(probabilities, axis=-1))
     passed = [tf.cast(below <= uniform * total, tf.int32) for below in cumulated]
     return tf.add_n(passed) if passed else tf.zeros_like(total, tf.int32)
 

@@ -6,13 +6,12 @@ data in arXiv 2203.04115.
 """
 
 import itertools
-import os
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from gfn_utils.validation import check_number
+from gfn_utils.validation import check_number, check_numbers, shown
 
 ALPHABET = "ACGT"
 LENGTH = 8
@@ -31,23 +30,23 @@ def load_scores(path=DATA) -> np.ndarray:
     canonical = canonical_words()
     try:
         with np.load(path, allow_pickle=False) as archive:
-            e_score = archive["e_score"]
+            e_score = check_numbers("e_score", archive["e_score"])
     except FileNotFoundError:
         raise
     except Exception as error:  # a foreign or damaged file can fail in any way
         raise ValueError(
-            f"path must be a file that tools/build_tf_bind_8.py wrote, got {os.fspath(path)!r} "
+            f"path must be a file that tools/build_tf_bind_8.py wrote, got {shown(path)} "
             f"({type(error).__name__}: {error})"
         ) from error
-    if e_score.shape != (len(canonical),) or np.ptp(e_score) == 0:
+    if e_score.shape != (len(canonical),) or not 0 < np.ptp(e_score) < np.inf:
         raise ValueError(
-            f"path must hold different scores for {len(canonical)} pairs of strands, "
-            f"got {os.fspath(path)!r} with shape {list(e_score.shape)}"
+            f"path must hold different, finite scores for {len(canonical)} pairs of strands, "
+            f"got {shown(path)} with shape {list(e_score.shape)}"
         )
     place = {word: i for i, word in enumerate(canonical)}
     rows = [place[min(word, reverse_complement(word))] for word in all_words()]
     scaled = (e_score - e_score.min()) / np.ptp(e_score)
-    return scaled[rows].astype(np.float64)
+    return scaled[rows]
 
 
 def log_reward(scores: np.ndarray, beta: float = 3.0, floor: float = 1e-3):
@@ -55,11 +54,12 @@ def log_reward(scores: np.ndarray, beta: float = 3.0, floor: float = 1e-3):
 
     Takes scores of all words in alphabetical order, `[n_letters ** length]`, at most 1.
 
-    Raises ValueError if β < 0, if the floor is not in (0, 1], or if a score is not in [0, 1].
+    Raises ValueError if β < 0, if the floor is not in (0, 1], or if a score is not in [0, 1];
+    TypeError for what is no number.
     """
     beta = check_number("beta", beta, minimum=0.0)
     floor = check_number("floor", floor, above=0.0, maximum=1.0)
-    scores = np.asarray(scores, np.float64)
+    scores = check_numbers("scores", scores)
     if scores.shape != (len(ALPHABET) ** LENGTH,):
         raise ValueError(f"scores must have shape [{len(ALPHABET) ** LENGTH}], got {scores.shape}")
     if not ((scores >= 0) & (scores <= 1)).all():
@@ -84,5 +84,7 @@ def canonical_words() -> list[str]:
 
 
 def reverse_complement(word: str) -> str:
-    """The other strand, read in its own direction."""
+    """The other strand, read in its own direction. Raises ValueError for other letters."""
+    if not isinstance(word, str) or not set(word) <= set(ALPHABET):
+        raise ValueError(f"word must be a string of letters of {ALPHABET!r}, got {shown(word)}")
     return word.translate(COMPLEMENT)[::-1]

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from gfn_utils import losses
 from gfn_utils.environments import Environment
+from gfn_utils.environments.snapshot import Snapshot, has_table
 from gfn_utils.policy import network_log_policy, tabulate
 from gfn_utils.sampling import (
     PADDING,
@@ -36,7 +37,9 @@ LEAST_PRODUCTS_SPARED = 500_000
 
 
 class Kind(NamedTuple):
-    """What the compiled programs of an agent depend on."""
+    """What the compiled programs of an agent depend on.
+
+    They are kept by a Kind whose `env` is a Snapshot of the environment."""
 
     env: Environment
     hidden: tuple[int, ...]
@@ -71,6 +74,10 @@ class ChunkResult(NamedTuple):
     """Mean loss of each update's batch in nats², `[U]`."""
     log_z: tf.Tensor
     """log Z after each update in nats, `[U]`."""
+    terminal: tf.Tensor
+    """The states in which the updates' trajectories stopped, int32 `[U, B, ...]`."""
+    log_reward: tf.Tensor
+    """What they were taken to pay, in nats, float64 `[U, B]`."""
 
 
 def initial_state(weights) -> TrainingState:
@@ -91,7 +98,6 @@ def log_policy_of_weights(kind: Kind):
     return log_policy_of
 
 
-@functools.lru_cache(maxsize=64)
 def compile_chunk(kind: Kind, batch_size: int, offline: bool, objective: str):
     """The compiled function that makes a chunk of updates by an objective of `gfn_utils.losses`.
 
@@ -100,24 +106,88 @@ def compile_chunk(kind: Kind, batch_size: int, offline: bool, objective: str):
     agent's seed and, offline, Batches; returns a ChunkResult of which the first `n_updates` entries
     count. U is fixed by the shape of `rates`: another U compiles again, another `n_updates`, β, γ,
     λ or seed does not.
+
+    The environment is taken as it is at this call (see `Snapshot`).
     """
+    snapshot = Snapshot(kind.env)
+    program = _program(kind._replace(env=snapshot), batch_size, offline, objective)
+    return functools.partial(program, snapshot.log_rewards)
+
+
+class CheckedChunk:
+    """`compile_chunk` for one run, which notices when a program pays rewards of another time.
+
+    Where rewards are no argument of the program, what it took the trajectories to pay is compared
+    with what the environment says now. If they differ all programs are compiled anew, once.
+    """
+
+    def __init__(self, kind: Kind, batch_size: int, offline: bool, objective: str):
+        self._compile = functools.partial(compile_chunk, kind, batch_size, offline, objective)
+        self._env = kind.env
+        self._chunk = self._compile()
+
+    def __call__(self, state, rates, n_updates, *others) -> ChunkResult:
+        result = self._chunk(state, rates, n_updates, *others)
+        if self._difference(result, n_updates) is None:
+            return result
+        forget_programs()
+        self._chunk = self._compile()
+        result = self._chunk(state, rates, n_updates, *others)
+        difference = self._difference(result, n_updates)
+        if difference is not None:
+            raise ValueError(f"env must give each state one log_reward, but {difference}")
+        return result
+
+    def _difference(self, result, n_updates):
+        """Where the rewards of up to 256 of the trajectories differ from the environment's."""
+        if has_table(self._env):
+            return None
+        paid = np.asarray(result.log_reward[:n_updates]).ravel()
+        terminal = np.asarray(result.terminal[:n_updates]).reshape(-1, *self._env.state_shape)
+        some = slice(None, None, -(-len(paid) // 256))
+        paid, terminal = paid[some], tf.constant(terminal[some])
+        now = np.asarray(self._env.log_reward(terminal))
+        may_stop = np.asarray(self._env.forward_mask(terminal))[:, self._env.stop_action]
+        same = np.isclose(paid, now, rtol=1e-3, atol=1e-3, equal_nan=True) & may_stop
+        if same.all():
+            return None
+        row = int(np.argmin(same))
+        return f"{terminal[row].numpy().tolist()} has {now[row]:g} now and had {paid[row]:g}"
+
+
+def forget_programs() -> None:
+    """Let every program be compiled anew when it is next asked for."""
+    _program.cache_clear()
+
+
+@functools.lru_cache(maxsize=64)
+def _program(kind, batch_size, offline, objective):
+    """`compile_chunk`, but for the table of rewards, which is the function's first argument."""
+    kind = kind._replace(env=kind.env.env)
     env, log_policy_of = kind.env, log_policy_of_weights(kind)
     wanted = losses.scores_for(objective)
-
     n_parts = n_parts_of_batch(kind, batch_size)
 
-    def update(state, rates, betas, seed, gamma, sub_trajectory_lambda, batch):
+    def update(state, rates, betas, seed, gamma, sub_trajectory_lambda, log_rewards, batch):
         def draw(evaluate, part=0):
             part_seed = tf.stack([seed, n_parts * state.iteration + part])
-            if not offline:
+            if offline:
+                terminal = tf.stack(tf.split(batch.terminal, n_parts))[part]
+                trajectories = sample_backward(env, lambda s: evaluate(s)[0], terminal, part_seed)
+                kept = None
+            else:
                 size = batch_size // n_parts
                 n_halvings = n_halvings_of_batch(kind, batch_size)
-                return sample_forward_keeping(env, evaluate, size, part_seed, gamma, n_halvings)
-            terminal = tf.stack(tf.split(batch.terminal, n_parts))[part]
-            trajectories = sample_backward(env, lambda s: evaluate(s)[0], terminal, part_seed)
-            return trajectories, None
+                trajectories, kept = sample_forward_keeping(
+                    env, evaluate, size, part_seed, gamma, n_halvings
+                )
+            if log_rewards is not None:
+                looked_up = tf.gather(log_rewards, env.index(trajectories.terminal))
+                trajectories = trajectories._replace(log_reward=looked_up)
+            return trajectories, kept
 
         def mean_loss(trajectories, scores, log_z):
+            weight = None if batch is None else batch.weight
             loss = losses.evaluate(
                 objective,
                 **scores,
@@ -125,37 +195,75 @@ def compile_chunk(kind: Kind, batch_size: int, offline: bool, objective: str):
                 log_reward=trajectories.log_reward,
                 log_z=log_z,
                 sub_trajectory_lambda=sub_trajectory_lambda,
+                weight=weight,
             )
-            if not offline:
-                return tf.reduce_mean(loss)
-            return tf.reduce_sum(loss * batch.weight) / tf.reduce_sum(batch.weight)
+            return losses.weighted_mean(loss, weight)
 
         arguments = env, log_policy_of, state.weights, draw, mean_loss, wanted
         if fits_in_a_table(env, batch_size):
-            loss, gradients = tabulated_gradient(*arguments)
+            loss, gradients, drawn = tabulated_gradient(*arguments)
         else:
-            loss, gradients = blockwise_gradient(*arguments, n_parts)
+            loss, gradients, drawn = blockwise_gradient(*arguments, n_parts)
         rate_of_weight = [rates[0]] * (len(state.weights) - 1) + [rates[1]]
-        return _xla(adam_step)(state, gradients, rate_of_weight, betas[0], betas[1]), loss
+        state = _xla(adam_step)(state, gradients, rate_of_weight, betas[0], betas[1])
+        terminal, log_reward = drawn
+        return state, loss, state.weights[-1], terminal, tf.cast(log_reward, tf.float64)
 
-    def chunk(state, rates, n_updates, betas, gamma, sub_trajectory_lambda, seed, batches=None):
+    def chunk(
+        log_rewards,
+        state,
+        rates,
+        n_updates,
+        betas,
+        gamma,
+        sub_trajectory_lambda,
+        seed,
+        batches=None,
+    ):
         capacity = rates.shape[0]
-
-        def body(i, state, loss, log_z):
-            batch = None if batches is None else tf.nest.map_structure(lambda a: a[i], batches)
-            state, batch_loss = update(
-                state, rates[i], betas, seed, gamma, sub_trajectory_lambda, batch
-            )
-            return i + 1, state, loss.write(i, batch_loss), log_z.write(i, state.weights[-1])
-
-        arrays = [tf.TensorArray(kind.dtype, capacity, element_shape=[]) for _ in range(2)]
-        _, state, loss, log_z = tf.while_loop(
-            lambda i, *_: i < n_updates, body, (0, state, *arrays)
+        forms = (
+            ([], kind.dtype),
+            ([], kind.dtype),
+            ([batch_size, *env.state_shape], tf.int32),
+            ([batch_size], tf.float64),
         )
-        return ChunkResult(state, loss.stack(), log_z.stack())
+
+        def body(i, state, *arrays):
+            batch = None if batches is None else tf.nest.map_structure(lambda a: a[i], batches)
+            state, *results = update(
+                state, rates[i], betas, seed, gamma, sub_trajectory_lambda, log_rewards, batch
+            )
+            written = (array.write(i, value) for array, value in zip(arrays, results, strict=True))
+            return i + 1, state, *written
+
+        arrays = [tf.TensorArray(dtype, capacity, element_shape=shape) for shape, dtype in forms]
+        _, state, *arrays = tf.while_loop(lambda i, *_: i < n_updates, body, (0, state, *arrays))
+        return ChunkResult(state, *(array.stack() for array in arrays))
 
     # One program makes all updates, unless parts of it are to run beside one another.
     return _xla(chunk) if n_parts == 1 else tf.function(chunk, autograph=False)
+
+
+def start_log_z(make_chunk, kind: Kind, state: TrainingState, rates, *others) -> TrainingState:
+    """The state with log Z where the loss of the first batch is least, and with it all state flows.
+
+    The loss is a parabola in that level, so two slopes tell where its lowest point is. For
+    trajectory balance it is the mean of log R + Σ log P_B − Σ log P_F. `rates` and `others` are
+    arguments of a chunk; where the loss does not depend on the level, the state stays as it is.
+    """
+    shared = 2 if kind.state_flow else 1  # the bias of the state flow's head stands before log Z
+
+    def raised(level):
+        fixed, moved = state.weights[:-shared], state.weights[-shared:]
+        return state._replace(weights=(*fixed, *(weight + level for weight in moved)))
+
+    def slope(level):
+        after = make_chunk(raised(level), tf.zeros_like(rates), tf.constant(1), *others).state
+        return sum(float(tf.reduce_sum(moment)) for moment in after.first_moments[-shared:])
+
+    at_0, at_1 = slope(0.0), slope(1.0)
+    lowest = at_0 / (at_0 - at_1) if at_0 != at_1 else 0.0
+    return raised(lowest) if math.isfinite(lowest) else state
 
 
 def fits_in_a_table(env: Environment, batch_size: int) -> bool:
@@ -199,11 +307,12 @@ def _products_of_a_step(kind, n_rows):
 
 
 def tabulated_gradient(env, log_policy_of, weights, draw, mean_loss, wanted):
-    """The loss of a batch and its gradient, with one evaluation of the network on all states.
+    """The loss of a batch, its gradient, and the terminal states with their log R.
 
-    `log_policy_of(weights)` is a NetworkPolicy; `draw(evaluate)` gives trajectories and what was
-    kept of evaluating it, or None, as `sample_forward_keeping` does; `mean_loss` of trajectories,
-    the `wanted` scores of their steps, and log Z is the scalar to differentiate.
+    The network is evaluated once, on all states. `log_policy_of(weights)` is a NetworkPolicy;
+    `draw(evaluate)` gives trajectories and what was kept of evaluating it, or None, as
+    `sample_forward_keeping` does; `mean_loss` of trajectories, the `wanted` scores of their steps,
+    and log Z is the scalar to differentiate.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(weights)
@@ -212,7 +321,8 @@ def tabulated_gradient(env, log_policy_of, weights, draw, mean_loss, wanted):
             trajectories, _ = draw(lambda states: (table.log_policy(states), []))
         scores = score(env, table.log_policy, trajectories, wanted)
         loss = mean_loss(trajectories, scores, weights[-1])
-    return loss, tape.gradient(loss, weights, unconnected_gradients="zero")
+    gradient = tape.gradient(loss, weights, unconnected_gradients="zero")
+    return loss, gradient, (trajectories.terminal, trajectories.log_reward)
 
 
 def blockwise_gradient(
@@ -261,7 +371,9 @@ def blockwise_gradient(
         gradient_of_part(weights, trajectories, known, slopes[i])
         for i, ((trajectories, _), known) in enumerate(parts)
     ]
-    return loss, add_up(gradients, slope_log_z)
+    drawn = [(trajectories.terminal, trajectories.log_reward) for (trajectories, _), _ in parts]
+    drawn = [tf.concat(each, axis=0) for each in zip(*drawn, strict=True)]
+    return loss, add_up(gradients, slope_log_z), drawn
 
 
 def gradient_of_steps(

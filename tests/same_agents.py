@@ -8,9 +8,9 @@ import tensorflow as tf
 def everything(agent):
     """All numbers that training and sampling change."""
     weights = [weight.numpy() for weight in agent.policy.weights]
-    state = tf.nest.flatten(agent._state)
+    state = tf.nest.flatten(agent._held.state)
     state = [np.asarray(value) for value in state]
-    return [*weights, agent.log_z.numpy(), *state, np.array(agent._n_sampled)]
+    return [*weights, agent.log_z.numpy(), *state, np.array(agent._held.n_sampled)]
 
 
 def assert_same(agent, other):

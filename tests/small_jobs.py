@@ -8,7 +8,7 @@ GRID = HyperGrid(2, 4)
 # Small runs share these, so that few programs are compiled. 16 objects make batches of 6, 6 and 4.
 CHUNK = 7
 OFFLINE = {"data": GRID.states(), "epochs": 8, "batch_size": 6, "chunk": CHUNK}
-ON_POLICY = {"iterations": 24, "batch_size": 6, "chunk": CHUNK}
+ON_POLICY = {"iterations": 24, "batch_size": 6, "chunk": CHUNK, "decay": "constant"}
 BOTH_WAYS = pytest.mark.parametrize("job", [OFFLINE, ON_POLICY], ids=["offline", "on policy"])
 
 

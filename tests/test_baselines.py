@@ -236,3 +236,50 @@ def test_environment_must_be_one():
         metropolis_hastings("a grid", 1, 1)
     with pytest.raises(TypeError, match="hidden"):
         train_ppo(SMALL, 5, hidden=32)
+
+
+def test_weights_that_are_no_longer_finite_are_an_error():
+    with pytest.raises(FloatingPointError, match=r"not finite after 5 updates.*\(now 1e\+30\)"):
+        train_ppo(SMALL, 5, hidden=(8,), learning_rate=1e30)
+
+
+def test_callbacks_of_ppo():
+    with pytest.raises(TypeError, match=r"callback must be a function or None, got \[1\]"):
+        train_ppo(SMALL, 5, callback=[1])
+    for answer in ("no", 0, [], np.array([True, False])):
+        with pytest.raises(TypeError, match="callback must return True"):
+            train_ppo(SMALL, 5, hidden=(8,), callback=lambda agent, answer=answer: answer)
+
+
+def test_a_chunk_longer_than_the_run_costs_nothing():
+    agent = train_ppo(SMALL, 3, hidden=(8,), chunk=10**9)
+    assert agent.visited.shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_chains": 2.0}, "n_chains must be an integer"),
+        ({"n_chains": None}, "n_chains must be an integer"),
+        ({"n_steps": "3"}, "n_steps must be an integer"),
+        ({"n_steps": True}, "n_steps must be an integer"),
+        ({"seed": 0.5}, "seed must be an integer"),
+        ({"start": "ab"}, "start must be an integer array"),
+        ({"start": [[0.5, 0]] * 2}, "start must be an integer array"),
+        ({"start": [[0, 0], [1]]}, "start must be an integer array"),
+        ({"n_chains": 10**6, "n_steps": 10**6}, "states must be at most 1,000,000,000 numbers"),
+    ],
+)
+def test_what_the_chains_cannot_use_is_named(arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        metropolis_hastings(SMALL, **{"n_chains": 2, "n_steps": 3, **arguments})
+
+
+def test_numbers_of_numpy_count_for_chains():
+    chains = metropolis_hastings(SMALL, np.int64(2), np.array(3), seed=np.uint8(1))
+    np.testing.assert_array_equal(chains.states, metropolis_hastings(SMALL, 2, 3, seed=1).states)
+
+
+def test_a_matrix_of_too_many_states_is_refused():
+    with pytest.raises(ValueError, match=r"env must have at most 10,000 states.*got 10,201"):
+        transition_matrix(HyperGrid(height=101))

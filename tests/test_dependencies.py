@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # The same library without the GPU kernels, half the download: what Linux on x86-64 gets.
 SAME_LIBRARY = {"tensorflow-cpu": "tensorflow"}
+CPU_ONLY = {"platform_machine": "x86_64", "sys_platform": "linux"}
 
 
 def library(requirement: Requirement) -> str:
@@ -26,9 +27,15 @@ def direct_dependencies() -> list[Requirement]:
     return [Requirement(line) for line in lines]
 
 
+def pins_and_hashes(file: str = "requirements.txt") -> dict[str, list[str]]:
+    """The hashes of each pin, `{"name==version ; marker": ["sha256:…"]}`."""
+    text = re.sub("^#.*\n", "", (ROOT / file).read_text(), flags=re.M).replace("\\\n", "")
+    parts = [line.split(" --hash=") for line in text.splitlines()]
+    return {pin.strip(): [each.strip() for each in hashes] for pin, *hashes in parts}
+
+
 def pinned(file: str = "requirements.txt") -> list[Requirement]:
-    lines = (ROOT / file).read_text().splitlines()
-    return [Requirement(line) for line in lines if not line.startswith("#")]
+    return [Requirement(pin) for pin in pins_and_hashes(file)]
 
 
 def conda_pins() -> list[str]:
@@ -45,17 +52,35 @@ def test_requirements_pin_every_direct_dependency_within_its_bounds():
             assert direct.specifier.contains(version), f"{direct} does not allow {version}"
 
 
-@pytest.mark.parametrize("file", ["requirements.txt", "requirements-colab.txt"])
-def test_every_requirement_is_pinned_and_names_no_index(file):
+@pytest.mark.parametrize(
+    "file", ["requirements.txt", "requirements-colab.txt", "requirements-browser.txt"]
+)
+def test_every_requirement_is_pinned_with_hashes_and_names_no_index(file):
     text = (ROOT / file).read_text()
     assert "://" not in text
-    assert "--" not in text
+    assert text.count("--") == text.count("    --hash=")
     assert all(str(requirement.specifier).startswith("==") for requirement in pinned(file))
+    for pin, hashes in pins_and_hashes(file).items():
+        assert hashes, f"{pin} has no hash"
+        assert all(re.fullmatch("sha256:[0-9a-f]{64}", each) for each in hashes)
+
+
+def test_both_names_of_tensorflow_are_pinned_at_one_version_and_never_together():
+    for file in ("requirements.txt", "requirements-colab.txt"):
+        cpu, gpu = (
+            next(pin for pin in pinned(file) if pin.name == name)
+            for name in ("tensorflow-cpu", "tensorflow")
+        )
+        assert cpu.specifier == gpu.specifier
+        for machine in ("x86_64", "aarch64", "arm64"):
+            for system in ("linux", "darwin", "win32"):
+                place = {"platform_machine": machine, "sys_platform": system}
+                assert cpu.marker.evaluate(place) == (place == CPU_ONLY)
+                assert gpu.marker.evaluate(place) == (place != CPU_ONLY)
 
 
 def test_environment_pins_the_direct_dependencies_as_requirements_do():
-    requirements = (ROOT / "requirements.txt").read_text().splitlines()
-    assert set(conda_pins()) <= set(requirements)
+    assert set(conda_pins()) <= set(pins_and_hashes())
     names = {library(Requirement(line)) for line in conda_pins()}
     assert names == {direct.name for direct in direct_dependencies()}
 
@@ -94,8 +119,14 @@ def imported_modules(source: str) -> set[str]:
 
 def test_the_browser_requirements_are_pinned_within_their_bounds():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = (ROOT / "requirements-browser.txt").read_text().splitlines()
-    pins = {pin.name: pin.specifier for pin in map(Requirement, lines)}
-    assert all(str(specifier).startswith("==") for specifier in pins.values())
+    pins = {pin.name: pin.specifier for pin in pinned("requirements-browser.txt")}
     for direct in map(Requirement, project["optional-dependencies"]["browser"]):
         assert direct.specifier.contains(str(pins[direct.name])[2:])
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob(".github/workflows/*")), ids=lambda p: p.name)
+def test_every_action_is_pinned_by_its_commit(path):
+    used = re.findall(r"uses: *(.*)", path.read_text())
+    assert used
+    for action in used:
+        assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action

@@ -3,14 +3,16 @@
 import dataclasses
 import itertools
 import re
+import warnings
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from own_environments import Graph, Subsets, Words
 
-from gfn_utils import GFNAgent, HyperGrid, check_environment, evaluation
-from gfn_utils.environments import ContractError
+from gfn_utils import Environment, GFNAgent, HyperGrid, check_environment, evaluation
+from gfn_utils.environments import ContractError, check_attributes
+from gfn_utils.environments.base import check_any_states, check_states
 
 
 def broken_grid(**methods):
@@ -126,13 +128,18 @@ BROKEN_GRIDS = {
         {"max_trajectory_length": 6},
         "max_trajectory_length is 6, but state [3, 3] is reached after 6 actions",
     ),
-    "trajectories shorter than said": (
-        {"max_trajectory_length": 8},
-        "max_trajectory_length is 8, but the longest trajectory has 7 actions",
+    "an initial state that is not listed": (
+        {
+            "initial_states": lambda self, n: tf.fill([n, 2], 7),
+            "backward_mask": lambda self, s: (
+                HyperGrid.backward_mask(self, s) & ~at(s, 7, 7)[:, None]
+            ),
+        },
+        "the initial state [7, 7] is not listed",
     ),
     "stop allowed nowhere": (
         {"forward_mask": lambda self, s: HyperGrid.forward_mask(self, s) & [True, True, False]},
-        "forward_mask allows stop (action 2) in no state, e.g. not in [3, 3]",
+        "forward_mask allows no action in state [3, 3]",
     ),
     "a dead end": (
         {"forward_mask": lambda self, s: flip(HyperGrid.forward_mask(self, s), at(s, 3, 3), 2)},
@@ -199,15 +206,15 @@ BROKEN_GRIDS = {
     ),
     "step to another type": (
         {"step": lambda self, s, a: tf.cast(HyperGrid.step(self, s, a), tf.int64)},
-        "step with action 0 must be int32 [12, 2], got int64 [12, 2]",
+        "step must be int32 [24, 2], got int64 [24, 2]",
     ),
     "features that are no numbers": (
         {"encode": lambda self, s: HyperGrid.encode(self, s) * np.float32(np.nan)},
-        "encode must give finite features [B, n_features], got shape (16, 8)",
+        "encode must give finite features [B, n_features], got float32 [16, 8] for B = 16",
     ),
     "features of another shape": (
         {"encode": lambda self, s: tf.one_hot(s, 4)},
-        "encode must give finite features [B, n_features], got shape (16, 2, 4)",
+        "encode must give finite features [B, n_features], got float32 [16, 2, 4] for B = 16",
     ),
     "hot features of another type": (
         {"hot_features": lambda self, s: tf.cast(s, tf.int64)},
@@ -233,13 +240,11 @@ def test_a_broken_grid_is_refused(methods, message):
 BROKEN_GRAPHS = {
     "a cycle": (
         [[1, None], [2, None], [None, 1]],
-        "max_trajectory_length is 5, but state 1 is reached after 5 actions, so a trajectory "
-        "that stops there is longer; or the graph has a cycle through it",
+        "the graph has a cycle: state 1 lies on it or behind it",
     ),
     "a state that leads to itself": (
         [[1, None], [None, 1]],
-        "state 1 is reached after 5 actions, so a trajectory that stops there is longer; "
-        "or the graph has a cycle through it",
+        "the graph has a cycle: state 1 lies on it or behind it",
     ),
     "an island": (
         [[1, None], [None, None], [3, None], [None, 2]],
@@ -265,7 +270,7 @@ def test_a_broken_graph_is_refused(children, message):
 
 BROKEN_WORDS = {
     "back_step takes the wrong letter": (
-        {"back_step": lambda self, s, a: s - (s > 1)},
+        {"back_step": lambda self, s, a: s - tf.cast(s > 1, tf.int32)},
         "back_step must undo step: action 0 in state [0, 0, 0, 0, 0, 0] "
         "gave [1, 0, 0, 0, 0, 0], expected [0, 0, 0, 0, 0, 0]",
     ),
@@ -411,3 +416,333 @@ def test_an_environment_that_does_not_compile_is_refused():
 
     with pytest.raises(ContractError, match="compile under XLA"):
         check_environment(NumpyWords())
+
+
+class Hidden(HyperGrid):
+    """A grid that does not list its states."""
+
+    n_states = None
+
+
+def with_noise(self, states):
+    return HyperGrid.log_reward(self, states) + tf.random.normal(
+        [tf.shape(states)[0]], dtype="double"
+    )
+
+
+CRASH_IN_USE = {
+    "initial states made with NumPy": (
+        {"initial_states": lambda self, n: np.zeros([n, 2], np.int32)},
+        "initial_states must be made of TensorFlow operations",
+    ),
+    "initial states made of lists": (
+        {"initial_states": lambda self, n: tf.constant([[0, 0]] * n)},
+        "initial_states must be made of TensorFlow operations",
+    ),
+    "a mask that reads the number of states": (
+        {
+            "forward_mask": lambda self, s: tf.concat(
+                [tf.convert_to_tensor(s) < 3, tf.fill([s.shape[0], 1], True)], axis=1
+            )
+        },
+        "forward_mask must be made of TensorFlow operations that compile under XLA, for any "
+        "number of states (`tf.shape(states)[0]`, not `states.shape[0]`",
+    ),
+    "a mask that branches in Python": (
+        {
+            "backward_mask": lambda self, s: (
+                HyperGrid.backward_mask(self, s)
+                if tf.reduce_max(s) > -1
+                else tf.zeros_like(s, tf.bool)
+            )
+        },
+        "backward_mask must be made of TensorFlow operations",
+    ),
+    "a step whose shape is lost": (
+        {
+            "step": lambda self, s, a: tf.numpy_function(
+                lambda s, a: s + np.eye(3, 2, dtype=np.int32)[a], [s, a], tf.int32
+            )
+        },
+        "a loop of steps must be made of TensorFlow operations",
+    ),
+    "settings that JSON cannot hold": (
+        {"settings": lambda self: {"table": np.ones(3)}},
+        "settings of BrokenGrid must be a dict that JSON can hold",
+    ),
+    "settings that change": (
+        {"settings": lambda self: {"number": float(np.random.default_rng().random())}},
+        "the same each time, or no agent of it could be saved and loaded: got {'number': 0.",
+    ),
+    "a list of states that does not compile": (
+        {"states": lambda self: tf.numpy_function(HyperGrid(2, 4).states().numpy, [], tf.int32)},
+        "states must be made of TensorFlow operations",
+    ),
+    "a reward that fails for a single state": (
+        {"log_reward": lambda self, s: tf.squeeze(HyperGrid.log_reward(self, s)[:, None])},
+        "log_reward must answer for a single state as for many: expected shape [1] for B = 1, "
+        "got []",
+    ),
+    "a reward relative to the mean of the batch": (
+        {
+            "log_reward": lambda self, s: (
+                HyperGrid.log_reward(self, s) - tf.reduce_mean(HyperGrid.log_reward(self, s))
+            )
+        },
+        "log_reward must not depend on the other states of the batch: of state [0, 0] it says",
+    ),
+    "a reward that depends on the order of the batch": (
+        {"log_reward": lambda self, s: tf.cumsum(HyperGrid.log_reward(self, s))},
+        "log_reward must not depend on the other states of the batch",
+    ),
+    "a reward with noise": (
+        {"log_reward": with_noise},
+        "log_reward must not depend on chance: of state [0, 0] it says",
+    ),
+    "features relative to the batch": (
+        {
+            "hot_features": lambda self, s: None,
+            "encode": lambda self, s: (
+                HyperGrid.encode(self, s) / tf.cast(tf.shape(s)[0], tf.float32)
+            ),
+        },
+        "encode must not depend on the other states of the batch",
+    ),
+    "a method that raises": (
+        {"encode": lambda self, s: tf.one_hot(s, 4) @ tf.ones([3, 3])},
+        "encode raised InvalidArgumentError",
+    ),
+    "states that a method of its own denies": (
+        {"contains": lambda self, s: np.asarray(s)[:, 0] > 0},
+        "contains denies state [0, 0]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("methods", "message"), CRASH_IN_USE.values(), ids=CRASH_IN_USE)
+def test_what_would_fail_in_use_is_refused(methods, message):
+    with pytest.raises(ContractError, match=re.escape(message)):
+        check_environment(broken_grid(**methods))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"n_actions": np.int64(3)}, "n_actions of BrokenGrid must be an int of at least 2, got"),
+        ({"n_actions": 3.0}, "n_actions of BrokenGrid must be an int of at least 2, got 3.0"),
+        ({"n_actions": 1}, "n_actions of BrokenGrid must be an int of at least 2, got 1"),
+        ({"max_trajectory_length": 8.0}, "max_trajectory_length .* an int of at least 1, got 8.0"),
+        ({"max_trajectory_length": True}, "max_trajectory_length .*, got True"),
+        ({"n_states": 16.0}, "n_states of BrokenGrid must be an int of at least 1, got 16.0"),
+        ({"state_shape": 2}, r"state_shape of BrokenGrid must be a tuple of ints .*, got 2"),
+        ({"state_shape": [2]}, r"state_shape of BrokenGrid must be a tuple of ints .*, got \[2\]"),
+        ({"state_shape": (2.0,)}, r"state_shape of BrokenGrid .*, got \(2.0,\)"),
+        ({"state_shape": (np.int64(2),)}, "state_shape of BrokenGrid .*, got"),
+    ],
+)
+def test_sizes_that_are_no_ints_are_named(sizes, message):
+    for check in (check_environment, check_attributes):
+        with pytest.raises(ContractError, match=message):
+            check(broken_grid(**sizes))
+
+
+def test_a_size_that_is_missing_is_named():
+    class Nameless(Words):
+        @property
+        def n_actions(self):
+            raise AttributeError
+
+    with pytest.raises(ContractError, match="n_actions of Nameless must be an int"):
+        check_attributes(Nameless())
+
+
+def test_an_upper_bound_on_the_length_will_do():
+    bounded = broken_grid(max_trajectory_length=20)
+    check_environment(bounded)
+    np.testing.assert_allclose(
+        evaluation.count_trajectories(bounded), evaluation.count_trajectories(HyperGrid(2, 4))
+    )
+    agent = GFNAgent(bounded, hidden=(8,))
+    assert agent.sample(10).actions.shape == (10, 20)
+    agent.sample_backward([[3, 3], [0, 0]])
+    agent.train(iterations=2)
+    assert evaluation.terminating_distribution(agent).sum() == pytest.approx(1)
+
+
+def test_states_with_one_encoding_are_named_in_a_warning():
+    def encode(self, states):  # sees the sum of the coordinates alone
+        return tf.one_hot(tf.reduce_sum(states, axis=1), 7)
+
+    env = broken_grid(encode=encode, hot_features=lambda self, s: None)
+    with pytest.warns(UserWarning, match=r"states \[0, 1\] and \[1, 0\] the same features"):
+        check_environment(env)
+
+
+def test_a_reward_in_place_of_its_logarithm_is_suspected():
+    env = HyperGrid(2, 4, r0=10, r1=1500, r2=0)
+    mistaken = broken_grid(log_reward=lambda self, s: tf.exp(env.log_reward(s)))
+    with pytest.warns(UserWarning, match="goes from 10 to 1510 nats.* not its logarithm"):
+        check_environment(mistaken)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_environment(env)
+        check_environment(
+            broken_grid(log_reward=lambda self, s: 1e4 - 1e3 * env.log_reward(s) ** 3)
+        )
+
+
+def test_the_report_says_how_much_was_checked():
+    checked = check_environment(HyperGrid(2, 4))
+    assert checked == (16, 24, 16)  # 3 × 4 moves along each axis
+    assert str(checked) == repr(checked) == "the contract is kept: all 16 states, 24 moves"
+    some = check_environment(HyperGrid(8, 10))
+    assert some.of_states is None
+    assert some.n_states > 10_000
+    assert "as far as it was tried" in str(some)
+
+
+CORNERS = [corner for corner in itertools.product([0, 9], repeat=4) if 0 < sum(corner) < 36]
+
+
+@pytest.mark.parametrize("corner", CORNERS, ids=str)
+def test_one_wrong_corner_is_found_though_the_states_are_not_listed(corner):
+    class WrongInOneCorner(Hidden):
+        def log_reward(self, states):
+            log_reward = super().log_reward(states)
+            return tf.where(at(states, *corner), tf.constant(np.nan, tf.float64), log_reward)
+
+    with pytest.raises(ContractError, match=re.escape(f"got nan in state {list(corner)}")):
+        check_environment(WrongInOneCorner(4, 10))
+
+
+def test_a_state_that_only_the_way_back_comes_to_is_checked():
+    # Up only from the far right, but back down from anywhere: no walk forward is at [8, 5].
+    class OneWay(Hidden):
+        def forward_mask(self, states):
+            first_done = states[:, :1] == self.height - 1
+            mask = super().forward_mask(states)
+            return tf.concat([mask[:, :1], mask[:, 1:2] & first_done, mask[:, 2:]], axis=1)
+
+    with pytest.raises(ContractError, match="forward_mask must allow what back_step undid"):
+        check_environment(OneWay(2, 10))
+
+
+class TwoDoors(Environment):
+    """A line of four states; action 0 and action 1 both lead to the next, action 2 is stop."""
+
+    state_shape, n_actions, max_trajectory_length, n_states = (), 3, 4, 4
+
+    def initial_states(self, batch_size):
+        return tf.zeros([batch_size], tf.int32)
+
+    def forward_mask(self, states):
+        moves = states < 3
+        return tf.stack([moves, moves, tf.ones_like(moves)], axis=1)
+
+    def backward_mask(self, states):
+        return tf.stack([tf.convert_to_tensor(states) > 0] * 2, axis=1)
+
+    def step(self, states, actions):
+        return states + tf.cast((actions == 0) | (actions == 1), tf.int32)
+
+    def back_step(self, states, actions):
+        return states - tf.cast((actions == 0) | (actions == 1), tf.int32)
+
+    def encode(self, states):
+        return tf.one_hot(states, 4)
+
+    def log_reward(self, states):
+        return tf.math.log(1.0 + tf.cast(states, tf.float64))
+
+    def states(self):
+        return tf.range(4)
+
+    def index(self, states):
+        return tf.identity(states)
+
+
+def test_two_actions_with_one_child_are_two_edges():
+    env = TwoDoors()
+    check_environment(env)
+    assert evaluation.count_trajectories(env).tolist() == [1, 2, 4, 8]
+    log_pb = np.log([[1e-300, 1e-300], [0.5, 0.5], [0.2, 0.8], [0.7, 0.3]])
+    log_pb[0] = -np.inf
+    key, log_z = evaluation.answer_key(env, log_pb)
+    assert log_z == pytest.approx(np.log(10))
+    # R = 1, 2, 3, 4: of what leaves state 1, 2 units stop and 7 go on, by the doors as P_B says.
+    np.testing.assert_allclose(np.exp(key.log_pf[1]), [0.2 * 7 / 9, 0.8 * 7 / 9, 2 / 9])
+    learned = evaluation.terminating_distribution(key)
+    np.testing.assert_allclose(learned, [0.1, 0.2, 0.3, 0.4], rtol=1e-12)
+    for objective in ("trajectory_balance", "flow_matching"):
+        agent = GFNAgent(env, hidden=(16,), gamma=0.1)
+        agent.train(iterations=1500, decay="linear", objective=objective)
+        learned = evaluation.terminating_distribution(agent)
+        assert evaluation.l1_error(learned, [0.1, 0.2, 0.3, 0.4]) < 0.02
+
+
+class Tabled(HyperGrid):
+    """A plain subclass with a table of its own, which is no field."""
+
+    def __init__(self, table, **sizes):
+        super().__init__(**sizes)
+        object.__setattr__(self, "table", np.asarray(table))
+
+    def log_reward(self, states):
+        return tf.gather(self.table, self.index(states))
+
+
+def test_environments_are_equal_by_identity_unless_their_own_class_is_a_dataclass():
+    one, other = Tabled(np.zeros(16), height=4), Tabled(np.ones(16), height=4)
+    assert one == one
+    assert one != other
+    assert len({one, other}) == 2
+    assert one.settings() != HyperGrid(height=4).settings()
+    assert one.settings()["table"] == "float64 [16]"
+    assert Words() != Words()
+    assert HyperGrid(2, 5) == HyperGrid(2, 5)
+    assert hash(HyperGrid(2, 5)) == hash(HyperGrid(2, 5))
+
+    @dataclasses.dataclass(frozen=True)
+    class Bonus(HyperGrid):
+        bonus: float = 1.0
+
+    assert Bonus(bonus=2.0) == Bonus(bonus=2.0)
+    assert hash(Bonus(bonus=2.0)) == hash(Bonus(bonus=2.0))
+    assert Bonus(bonus=2.0) != Bonus(bonus=3.0)
+    assert Bonus() != HyperGrid()
+    assert type("Plain", (Bonus,), {})() != type("Plain", (Bonus,), {})()
+
+
+def test_states_that_no_table_knows_are_no_states():
+    env = Subsets()
+    inside = env.contains(
+        np.array([[0, 0, 0, 0, 0], [9, 9, 9, 9, 9], [1, 1, 0, 1, 1], [0, 1, 0, 0, 0]])
+    )
+    assert inside.tolist() == [True, False, False, True]
+    for check in (check_states, check_any_states):
+        with pytest.raises(
+            ValueError, match=r"states\[1\] must be a state of .*, got \[9, 9, 9, 9, 9\]"
+        ):
+            check(env, [[1, 1, 0, 0, 0], [9] * 5], "states")
+    with pytest.raises(ValueError, match=r"states\[0\] must be a state in which stop is allowed"):
+        check_states(env, [[0] * 5], "states")
+    assert check_any_states(env, [[0] * 5], "states").dtype == tf.int32
+    assert check_any_states(env, np.zeros([0, 5], int), "states").shape == (0, 5)
+
+
+@pytest.mark.parametrize(
+    "states",
+    [None, "ab", [["a"] * 5], [[0.5] * 5], [[True] * 5], {}, [[1, 2], [3]], object(), [[None] * 5]],
+)
+def test_what_are_no_states_is_said(states):
+    for check in (check_states, check_any_states):
+        with pytest.raises((TypeError, ValueError), match="states must be an integer array"):
+            check(Subsets(), states, "states")
+
+
+def test_states_in_a_program_are_taken_as_they_are():
+    @tf.function
+    def program(states):
+        return check_any_states(Subsets(), states, "states")
+
+    assert program(tf.zeros([2, 5], tf.int32)).shape == (2, 5)

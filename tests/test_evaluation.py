@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
-from own_environments import Subsets, Words
+from own_environments import Graph, Subsets, Words
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import binom
 
@@ -272,3 +272,118 @@ def test_a_policy_table_is_an_agent_too(agent):
 def test_exact_questions_need_an_environment_that_lists_its_states(question):
     with pytest.raises(ValueError, match="Words"):
         question(GFNAgent(Words(), hidden=(8,)))
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (2, 8), (3, 4)])
+def test_logarithms_of_the_number_of_trajectories(shape):
+    env = HyperGrid(*shape)
+    expected = [
+        math.lgamma(sum(cell) + 1) - sum(math.lgamma(x + 1) for x in cell)
+        for cell in brute_force.cells(*shape)
+    ]
+    np.testing.assert_allclose(evaluation.log_count_trajectories(env), expected, atol=1e-12)
+
+
+def test_more_trajectories_than_a_float_holds():
+    env = HyperGrid(2, 540)
+    with pytest.raises(OverflowError, match="log_count_trajectories gives their logarithm"):
+        evaluation.count_trajectories(env)
+    log_count = evaluation.log_count_trajectories(env).reshape(540, 540)
+    # C(1078, 539), about 10³²³.
+    expected = math.log(math.comb(1078, 539))
+    assert log_count[-1, -1] == pytest.approx(expected, rel=1e-12)
+    assert log_count[7, 500] == pytest.approx(math.log(math.comb(507, 7)), rel=1e-12)
+
+
+def test_exact_answers_refuse_a_cycle():
+    env = Graph([[1, None], [2, None], [None, 1]], [True] * 3, max_trajectory_length=5)
+    with pytest.raises(ValueError, match="a graph without cycles"):
+        evaluation.count_trajectories(env)
+
+
+def test_a_state_that_cannot_be_reached_is_not_an_origin():
+    env = Graph([[2, None], [2, None], [None, None]], [True] * 3, max_trajectory_length=2)
+    assert evaluation.count_trajectories(env).tolist() == [1, 0, 1]
+    assert evaluation.log_count_trajectories(env).tolist() == [0, -np.inf, 0]
+
+
+NO_DISTRIBUTIONS = [
+    None,
+    "ab",
+    0.5,
+    [],
+    {},
+    ["0.5", "0.5"],
+    [0.5, None],
+    [[0.5, 0.5], [1.0]],
+    [True, False],
+    [0.5, math.nan],
+    [math.inf, 0.5],
+    [1.5, -0.5],
+    [0.5, 0.4],
+    [0.0, 0.0],
+    [2.0, 3.0],
+    object(),
+]
+
+
+@pytest.mark.parametrize("wrong", NO_DISTRIBUTIONS, ids=repr)
+def test_what_is_no_distribution_is_refused(wrong):
+    for distance in (evaluation.l1_error, evaluation.total_variation, evaluation.jensen_shannon):
+        with pytest.raises((ValueError, TypeError), match="p must be"):
+            distance(wrong, [0.5, 0.5])
+        with pytest.raises((ValueError, TypeError), match="q must be"):
+            distance([0.5, 0.5], wrong)
+    with pytest.raises((ValueError, TypeError), match="target must be"):
+        evaluation.noise_floor(wrong, 10)
+
+
+@pytest.mark.parametrize("z", [math.nan, math.inf, -1.0, None, "1", [1.0]], ids=repr)
+def test_flows_need_a_finite_z(z):
+    table = tabulate(HyperGrid(1, 4), uniform_log_policy(HyperGrid(1, 4)))
+    with pytest.raises((ValueError, TypeError), match="z must be"):
+        evaluation.flows(table, z)
+
+
+@pytest.mark.parametrize(
+    "log_pb",
+    [
+        np.zeros([16, 2]),  # probabilities of 1 for both parents
+        np.full([16, 2], np.log(0.5)),  # at the edges half of it is for parents that are none
+        np.full([16, 2], math.nan),
+        np.full([16, 2], -math.inf),
+        [["a", "b"]] * 16,
+        None,
+    ],
+    ids=["ones", "halves", "nan", "nowhere", "letters", "None"],
+)
+def test_answer_key_refuses_what_is_no_backward_policy(log_pb):
+    with pytest.raises((ValueError, TypeError), match="log_pb must be"):
+        evaluation.answer_key(HyperGrid(2, 4), log_pb)
+
+
+@pytest.mark.parametrize("wrong", [None, "grid", HyperGrid(1, 4), HyperGrid], ids=repr)
+def test_only_agents_are_evaluated(wrong):
+    for question in (evaluation.terminating_distribution, evaluation.flows):
+        with pytest.raises(TypeError, match="agent must be a GFNAgent"):
+            question(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, "grid", HyperGrid, 3, []], ids=repr)
+def test_only_environments_have_exact_answers(wrong):
+    for question in (
+        evaluation.count_trajectories,
+        evaluation.log_count_trajectories,
+        evaluation.is_mode,
+        lambda env: evaluation.empirical_distribution(env, [[0]]),
+        lambda env: evaluation.modes_found(env, [[0]]),
+        lambda env: evaluation.answer_key(env, [[0.0]]),
+    ):
+        with pytest.raises(TypeError, match="env must be an Environment"):
+            question(wrong)
+
+
+def test_states_that_no_table_knows_are_refused():
+    for terminal in ([[9] * 5], [[-1] * 5], [[2, 0, 0, 0, 0]], [[1, 1, 1, 1, 1]]):
+        with pytest.raises(ValueError, match=r"terminal\[0\] must be a state"):
+            evaluation.empirical_distribution(Subsets(), terminal)

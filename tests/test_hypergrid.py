@@ -11,7 +11,8 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfn_utils import HyperGrid, check_environment
+from gfn_utils import HyperGrid, check_environment, evaluation
+from gfn_utils.environments import PaintedGrid
 
 SMALL_GRIDS = st.builds(HyperGrid, ndim=st.integers(1, 3), height=st.integers(4, 7))
 
@@ -174,5 +175,73 @@ def test_a_grid_contains_its_cells_and_no_others():
 
 
 def test_a_grid_too_large_to_list_says_so():
-    with pytest.raises(ValueError, match="has 100,000,000 states; at most 10,000,000 are listed"):
+    with pytest.raises(ValueError, match=r"has 10\^8 states, which cannot be listed"):
         HyperGrid(8, 10).states()
+
+
+def test_no_number_is_given_to_a_cell_of_a_grid_too_large_to_list():
+    env = HyperGrid(9, 11)  # 11⁹ is more than an int32 holds
+    for look_up in (
+        lambda: env.index([[10] * 9]),
+        lambda: evaluation.empirical_distribution(env, [[10] * 9]),
+        lambda: HyperGrid(5000, 8).states(),
+    ):
+        with pytest.raises(ValueError, match=r"\^.* states, which cannot be listed"):
+            look_up()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"r1": 1e308, "r2": 1e308}, r"r0 \+ r1 \+ r2, the highest reward, must be finite, got"),
+        ({"r0": 0.0}, "r0 must be finite and above 0, got 0.0"),
+        ({"r0": True}, "r0 must be a number, got True"),
+        ({"r2": -1}, "r2 must be finite and at least 0, got -1"),
+        ({"r2": 10**400}, "r2 must be finite and at least 0, got 1000000"),
+        ({"ndim": 2.0}, "ndim must be an integer of at least 1, got 2.0"),
+        ({"height": 3}, "height must be an integer of at least 4, got 3"),
+        ({"height": "8"}, "height must be an integer of at least 4, got '8'"),
+        # 5 · (2·x − span) would overflow, and move the modes.
+        ({"height": 10**9}, r"ndim · height, .* must be at most 1,000,000, got 2 · 1000000000"),
+    ],
+)
+def test_sizes_and_rewards_out_of_bounds(arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        HyperGrid(**arguments)
+
+
+def test_numbers_of_numpy_are_numbers():
+    env = HyperGrid(np.int64(2), np.array(5), r0=np.float32(0.5))
+    assert env == HyperGrid(2, 5, r0=0.5)
+    assert [type(each) for each in dataclasses.astuple(env)] == [int, int, float, float, float]
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        None,
+        "ab",
+        [["1", "2"], ["3", "4"]],
+        [[1, 2], [3]],
+        [[1, np.nan], [1, 1]],
+        [[1, 0], [1, 1]],
+        [[True] * 2] * 2,
+        [[1, 2, 3]] * 2,
+        [[1]],
+        [],
+        {},
+        [[1j, 1], [1, 1]],
+        np.ones([2, 2, 2]),
+    ],
+    ids=repr,
+)
+def test_a_painting_that_is_none_is_refused(rewards):
+    with pytest.raises((ValueError, TypeError), match="rewards must be"):
+        PaintedGrid(rewards)
+
+
+def test_a_painting_stays_as_it_was_made():
+    rewards = np.ones([2, 2])
+    env = PaintedGrid(rewards)
+    rewards[0, 0] = 100
+    np.testing.assert_allclose(env.target(), [0.25] * 4)

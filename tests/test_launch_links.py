@@ -37,7 +37,7 @@ def lessons(root):
 
 def test_this_checkout_has_links_to_its_own_address_or_none():
     address = links.current_repository(ROOT)
-    assert links.changed_files(ROOT, address) == {}
+    assert links.changed_files(ROOT, address, links.current_release(ROOT)) == {}
     if address is None:
         for path in [ROOT / "README.md", *ROOT.glob("notebooks/*.ipynb")]:
             assert not re.search("mybinder.org|colab.research.google.com", path.read_text()), path
@@ -113,6 +113,37 @@ def test_another_name_replaces_the_first_and_removing_restores_every_byte(course
     assert contents(course) == stamped
     links.main([""], course)  # `make launch-links REPO=`
     assert contents(course) == bare
+
+
+def test_a_release_is_what_links_open_and_the_set_up_cell_installs(course):
+    links.main(["owner/name", "--release", "v0.1.0"], course)
+    stamped = contents(course)
+    for _, notebook in lessons(course):
+        title, set_up = notebook.cells[0].source, notebook.cells[1].source
+        assert "/github/owner/name/blob/v0.1.0/notebooks/" in title
+        assert "mybinder.org/v2/gh/owner/name/v0.1.0?" in title
+        assert re.search(
+            r"^ *%pip install .* git\+https://github.com/owner/name@v0.1.0$", set_up, re.M
+        )
+    assert (course / "README.md").read_text().count("name/blob/v0.1.0/") == 1
+    links.main([], course)  # stays
+    links.main(["owner/name"], course)
+    assert contents(course) == stamped
+    links.main(["--release", ""], course)  # `make launch-links RELEASE=`
+    assert not any(b"v0.1.0" in text for text in contents(course).values())
+    links.main(["--release", "v0.1.0"], course)
+    assert contents(course) == stamped
+    links.main(["other/name"], course)  # has no such tag
+    assert not any(b"v0.1.0" in text for text in contents(course).values())
+
+
+@pytest.mark.parametrize("wrong", ["v 1", "-v1", "v1.", "v..1", "v1/x", 'v"1', "v1\n", "ü"])
+def test_what_is_no_tag_is_refused_and_nothing_written(course, wrong, capsys):
+    before = contents(course)
+    with pytest.raises(SystemExit):
+        links.main(["owner/name", f"--release={wrong}"], course)
+    assert f"RELEASE should be a tag such as v1.0, not {wrong!r}" in capsys.readouterr().err
+    assert contents(course) == before
 
 
 @pytest.mark.parametrize(

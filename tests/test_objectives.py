@@ -216,9 +216,9 @@ def test_every_way_to_the_gradient_is_that_of_finite_differences(
 
     arguments = env, log_policy_of, weights, draw, mean_loss, wanted
     if ways == "table":
-        loss, gradient = training.tabulated_gradient(*arguments)
+        loss, gradient, _ = training.tabulated_gradient(*arguments)
     else:
-        loss, gradient = training.blockwise_gradient(*arguments, block_sizes=ways)
+        loss, gradient, _ = training.blockwise_gradient(*arguments, block_sizes=ways)
     np.testing.assert_allclose(loss, loss_at(*weights), rtol=1e-12)
     # Along five random directions in the space of all weights.
     rng = np.random.default_rng(0)

@@ -3,8 +3,10 @@
 import itertools
 import math
 import string
+import warnings
 
 import brute_force_sequences as plain
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -230,5 +232,76 @@ def test_a_saved_agent_needs_its_reward_function(construction, tmp_path):
     with pytest.raises(ValueError, match=r"env must be given.*reward function"):
         GFNAgent.load(tmp_path / "agent.npz")
     other = construction(lambda letters: 2 * rising_reward(letters), 3, "abc")
-    with pytest.raises(ValueError, match="env must be the saved agent's"):
+    with pytest.raises(ValueError, match=r"env must be as it was .* the log_reward of state"):
         GFNAgent.load(tmp_path / "agent.npz", other)
+
+
+@three_ways
+@pytest.mark.parametrize("block", [1, 2])
+def test_encoding_takes_memory_in_proportion_to_its_result(construction, block):
+    env = make(construction, length=4, block=block)
+    states = env.states()
+    program = tf.function(env.encode).get_concrete_function(states)
+    largest = max(
+        np.prod(output.shape.as_list() or [1])
+        for operation in program.graph.get_operations()
+        for output in operation.outputs
+    )
+    assert largest == np.prod(env.encode(states).shape)
+
+
+@three_ways
+@pytest.mark.parametrize(
+    "states",
+    [[[-1, -1, -1]], [[0, 0, 9]], [[1, 2]], [1, 2, 3], None, "abc", [["a", "b", "c"]], [[0.5] * 3]],
+)
+def test_only_states_have_words(construction, states):
+    with pytest.raises((ValueError, TypeError), match="states"):
+        make(construction).words(states)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["abc", None, 5, [None], [5], [["a", "b", "c"]], [b"abc"], ["a·b"], np.array(2)],
+    ids=repr,
+)
+def test_only_words_have_states(words):
+    with pytest.raises((ValueError, TypeError), match="words"):
+        make(LeftToRightSequences).states_of(words)
+
+
+def test_a_gap_is_part_of_a_word_where_any_position_may_be_filled():
+    env = make(AnyPositionSequences)
+    assert env.words(env.states_of(["a·b", "···"])) == ["a·b", "···"]
+
+
+def test_a_reward_of_words_must_be_numbers():
+    with pytest.raises(TypeError, match="what log_reward_of gives must be an array of numbers"):
+        LeftToRightSequences(lambda letters: ["a", "b"])
+
+
+@three_ways
+def test_equal_sequences_are_equal_and_others_are_not(construction):
+    assert make(construction) == make(construction)
+    assert hash(make(construction)) == hash(make(construction))
+    assert make(construction) != make(construction, block=2)
+    assert make(construction) != construction(lambda letters: rising_reward(letters), 3, "abc")
+
+
+def test_very_long_sequences_are_made_at_once():
+    env = LeftToRightSequences(lambda letters: tf.zeros(2), length=30_000, alphabet="ab")
+    assert env.n_states is None
+
+
+@three_ways
+def test_a_reward_that_is_a_network_in_single_precision_keeps_the_contract(construction):
+    network = keras.Sequential([keras.layers.Dense(64, "relu"), keras.layers.Dense(1)])
+    network.build([None, 20 * 8])
+    network.layers[0].set_weights([10 * weight for weight in network.layers[0].get_weights()])
+
+    def log_reward(letters):
+        return network(tf.reshape(tf.one_hot(letters, 20), [-1, 20 * 8]))[:, 0]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_environment(construction(log_reward, 8, string.ascii_letters[:20]))

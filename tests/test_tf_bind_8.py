@@ -139,3 +139,42 @@ def test_a_reward_is_compiled_without_its_table(scores):
     compiled = tf.function(log_reward, jit_compile=True)
     letters = tf.constant(np.random.default_rng(0).integers(4, size=[50, 8]), tf.int32)
     np.testing.assert_allclose(compiled(letters), log_reward(letters), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [None, "ab", ["0.5"] * 4**8, [None] * 4**8, [True] * 4**8, 0.5, {}],
+    ids=lambda w: str(w)[:9],
+)
+def test_scores_that_are_no_numbers(wrong):
+    with pytest.raises((TypeError, ValueError), match="scores must"):
+        tf_bind_8.log_reward(wrong)
+
+
+def test_later_changes_of_the_scores_change_no_reward(scores):
+    mine = scores.copy()
+    log_reward = tf_bind_8.log_reward(mine)
+    before = log_reward(tf.zeros([1, 8], tf.int32)).numpy()
+    mine[:] = 1
+    assert log_reward(tf.zeros([1, 8], tf.int32)).numpy() == before < 0
+
+
+@pytest.mark.parametrize("path", [None, 5, [], b"\xff", ".", "missing\0.npz"], ids=repr)
+def test_what_is_no_file_of_scores(path):
+    with pytest.raises((ValueError, FileNotFoundError)):
+        tf_bind_8.load_scores(path)
+
+
+def test_a_file_with_a_score_that_is_none(tmp_path):
+    for bad in (np.nan, np.inf):
+        e_score = np.arange(32896.0)
+        e_score[5] = bad
+        np.savez(tmp_path / "bad.npz", e_score=e_score)
+        with pytest.raises(ValueError, match="path must hold different, finite scores"):
+            tf_bind_8.load_scores(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("word", [None, 5, "ACGU", "acgt", b"ACGT", ["A"]], ids=repr)
+def test_only_dna_has_another_strand(word):
+    with pytest.raises(ValueError, match="word must be a string of letters of 'ACGT'"):
+        tf_bind_8.reverse_complement(word)

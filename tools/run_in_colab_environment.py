@@ -115,8 +115,8 @@ def uninstall_what_colab_lacks() -> None:
 
 
 def not_in_requirements() -> set[str]:
-    lines = [line for line in REQUIREMENTS.read_text().splitlines() if not line.startswith("#")]
-    required = {canonicalize_name(Requirement(line).name) for line in lines}
+    pins = re.findall(r"^[a-z].*==.*?(?= \\$)", REQUIREMENTS.read_text(), re.M)  # less the hashes
+    required = {canonicalize_name(Requirement(pin).name) for pin in pins}
     installed = {canonicalize_name(found.name) for found in importlib.metadata.distributions()}
     return installed - required - {"pip"}
 

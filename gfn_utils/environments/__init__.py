@@ -1,7 +1,12 @@
 """What an agent can build. Each environment keeps the contract of `Environment`."""
 
 from gfn_utils.environments.base import Environment
-from gfn_utils.environments.contract import ContractError, check_environment
+from gfn_utils.environments.contract import (
+    Checked,
+    ContractError,
+    check_attributes,
+    check_environment,
+)
 from gfn_utils.environments.hypergrid import Grid, HyperGrid, PaintedGrid
 from gfn_utils.environments.sequences import (
     AnyPositionSequences,
@@ -11,6 +16,7 @@ from gfn_utils.environments.sequences import (
 
 __all__ = [
     "AnyPositionSequences",
+    "Checked",
     "ContractError",
     "EitherEndSequences",
     "Environment",
@@ -18,5 +24,6 @@ __all__ = [
     "HyperGrid",
     "LeftToRightSequences",
     "PaintedGrid",
+    "check_attributes",
     "check_environment",
 ]

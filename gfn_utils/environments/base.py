@@ -2,9 +2,13 @@
 
 import abc
 import dataclasses
+import functools
+import json
 
 import numpy as np
 import tensorflow as tf
+
+from gfn_utils.validation import shown
 
 MAX_LISTED_STATES = 10_000_000
 """An environment with more states than this does not list them."""
@@ -17,7 +21,19 @@ class Environment(abc.ABC):
     TensorFlow operations that compile under XLA, so that the same code runs eagerly in a lesson
     and inside the compiled training loop. States are int32 tensors `[B, *state_shape]` with
     entries of at least 0 (−1 marks padding). Actions are int32 tensors `[B]`; the last action,
-    `n_actions − 1`, is *stop*.
+    `n_actions − 1`, is *stop*. B may be unknown while a method is compiled, and `batch_size` a
+    tensor: take `tf.shape(states)[0]`, not `states.shape[0]`, where a method needs the number.
+
+    What is said of a state depends on that state alone: not on the others in the batch, on chance,
+    or on anything that changes later. A compiled program keeps what it read (an attribute, a global
+    table, a closure) as it was then. So an environment never changes once it is made, nor does what
+    it reads: for another reward make another environment.
+
+    Two environments are equal if they are the same object. Those of a class that is a frozen
+    dataclass itself are equal if all their fields are, and share their compiled programs.
+
+    Two actions may lead from one state to the same next one. They count as two edges: each has its
+    own flow and its own entry in P_B, and `count_trajectories` tells them apart.
 
     `check_environment` verifies the whole contract for a class that fills it in.
     """
@@ -27,9 +43,25 @@ class Environment(abc.ABC):
     n_actions: int
     """Number of forward actions, stop included. P_B has one logit for each but the stop."""
     max_trajectory_length: int
-    """Number of actions in the longest trajectory, stop included."""
+    """Number of actions in the longest trajectory, stop included, or an upper bound on it. Every
+    trajectory is padded to this length, so a loose bound costs memory."""
     n_states: int | None = None
     """Number of states, where they can be listed."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        # Its own, so that no dataclass decorator makes one: a plain subclass would inherit that,
+        # and be equal to another whose reward differs in something that is no field.
+        cls.__eq__ = cls.__eq__
+
+    def __eq__(self, other):
+        dataclass = type(self).__dict__.get("__dataclass_params__")
+        if dataclass is None or not dataclass.eq or type(other) is not type(self):
+            return self is other
+        names = [field.name for field in dataclasses.fields(self) if field.compare]
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+    __hash__ = object.__hash__
 
     @property
     def stop_action(self) -> int:
@@ -86,19 +118,38 @@ class Environment(abc.ABC):
         Looked up in the list of states; where there is none all are taken for such, unless an
         environment knows better.
         """
+        states = np.asarray(states)
         if self.n_states is None:
             return np.ones(len(states), bool)
-        states, position = np.asarray(states), np.asarray(self.index(states))
+        position = position_or_none(self, states)
         inside = (position >= 0) & (position < self.n_states)
-        listed = np.asarray(self.states())[np.where(inside, position, 0)]
-        return inside & (listed == states).reshape(len(states), -1).all(axis=1)
+        listed = _listing(self)[np.where(inside, position, 0)]
+        return inside & same_rows(listed, states)
+
+    def graph_key(self):
+        """A hashable value, equal for environments that differ in their rewards alone.
+
+        Where few states are listed, such environments share their compiled programs. By default
+        the environment itself, which shares with nothing that is not equal to it.
+        """
+        return self
 
     def settings(self) -> dict:
         """What tells this environment from another of its class, in values that JSON can hold.
 
-        By default the fields of a dataclass. A saved agent remembers them.
+        By default the fields of a dataclass. Of another class all public attributes of the object:
+        arrays by their shape, what JSON cannot hold left out. A saved agent remembers them.
         """
-        return dataclasses.asdict(self) if dataclasses.is_dataclass(self) else {}
+        if "__dataclass_params__" in type(self).__dict__:
+            return dataclasses.asdict(self)
+        described = {}
+        for name, value in vars(self).items():
+            cached = isinstance(getattr(type(self), name, None), functools.cached_property)
+            if hasattr(value, "dtype") and hasattr(value, "shape"):
+                value = f"{value.dtype} {list(value.shape)}"
+            if not name.startswith("_") and not cached and _fits_json(value):
+                described[name] = value
+        return described
 
     def target(self) -> np.ndarray:
         """R/Z in the order of `states()`, float64 `[n_states]`; 0 where stop is not allowed."""
@@ -119,27 +170,77 @@ class Environment(abc.ABC):
 
 def check_states(env: Environment, states, name: str) -> tf.Tensor:
     """Return `states` as int32 `[B, *state_shape]`; raise ValueError unless each can terminate."""
-    form = f"an integer array of shape [B, {', '.join(map(str, env.state_shape))}]"
+    states = check_any_states(env, states, name, at_least=1)
+    can_stop = np.asarray(env.forward_mask(states))[:, env.stop_action]
+    if not can_stop.all():
+        row = int(np.argmin(can_stop))
+        raise ValueError(
+            f"{name}[{row}] must be a state in which stop is allowed, "
+            f"got {states[row].numpy().tolist()}"
+        )
+    return states
+
+
+def check_any_states(env: Environment, states, name: str, at_least: int = 0) -> tf.Tensor:
+    """Return `states` as int32 `[B, *state_shape]`; raise unless each is a state of `env`.
+
+    TypeError for what is no array of integers, ValueError for another shape or another value. The
+    states that a program is compiled for are not known yet, and are returned as they are.
+    """
+    if tf.is_tensor(states) and not hasattr(states, "numpy"):
+        return states
+    form = f"an integer array of shape [{', '.join(map(str, ['B', *env.state_shape]))}]"
     try:
         states = np.asarray(states)
-    except ValueError as error:
-        raise ValueError(f"{name} must be {form}, got {states!r}") from error
+    except Exception as error:  # ragged lists, and objects that refuse in a way of their own
+        raise ValueError(f"{name} must be {form}, got {shown(states)}") from error
+    if states.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be {form}, got {shown(states.tolist())}")
     if states.ndim != 1 + len(env.state_shape) or states.shape[1:] != tuple(env.state_shape):
-        raise ValueError(f"{name} must be {form} with B ≥ 1, got shape {list(states.shape)}")
-    if len(states) == 0:
+        raise ValueError(
+            f"{name} must be {form} with B ≥ {at_least}, got shape {list(states.shape)}"
+        )
+    if len(states) < at_least:
         raise ValueError(f"{name} must hold at least one state, got none")
-    if not np.issubdtype(states.dtype, np.integer):
+    if states.dtype.kind == "f":
         raise TypeError(f"{name} must be {form}, got dtype {states.dtype}")
     narrow = states.astype(np.int32)
-    inside = (narrow == states).reshape(len(states), -1).all(axis=1)
+    inside = same_rows(narrow, states)
     inside[inside] = env.contains(narrow[inside])
     if not inside.all():
         row = int(np.argmin(inside))
         raise ValueError(f"{name}[{row}] must be a state of {env!r}, got {states[row].tolist()}")
-    can_stop = np.asarray(env.forward_mask(narrow))[:, env.stop_action]
-    if not can_stop.all():
-        row = int(np.argmin(can_stop))
-        raise ValueError(
-            f"{name}[{row}] must be a state in which stop is allowed, got {states[row].tolist()}"
-        )
     return tf.constant(narrow)
+
+
+def same_rows(one, other) -> np.ndarray:
+    """Which rows of two arrays `[B, ...]` are equal, bool `[B]`."""
+    return np.all(one == other, axis=tuple(range(1, np.ndim(one))))
+
+
+def position_or_none(env, states):
+    """`env.index` of each, or −1 where it cannot look a state up, `[B]`.
+
+    A table raises an error for the whole batch when one state lies outside of it: so a batch that
+    does is halved until only those are left.
+    """
+    try:
+        return np.asarray(env.index(tf.constant(states, tf.int32)))
+    except Exception:  # a table of one's own can fail in any way
+        if len(states) <= 1:
+            return np.full(len(states), -1)
+        halves = np.array_split(states, 2)
+        return np.concatenate([position_or_none(env, half) for half in halves])
+
+
+@functools.lru_cache(maxsize=4)
+def _listing(env):
+    return np.asarray(env.states())
+
+
+def _fits_json(value):
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True

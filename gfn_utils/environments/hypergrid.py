@@ -1,12 +1,15 @@
 """The hypergrid of the first GFlowNet paper (arXiv 2106.04399, section 4.1), and its like."""
 
 import dataclasses
+import math
 
 import numpy as np
 import tensorflow as tf
 
 from gfn_utils.environments.base import MAX_LISTED_STATES, Environment
-from gfn_utils.validation import check_integer, check_number
+from gfn_utils.validation import check_integer, check_number, check_numbers
+
+MAX_FEATURES = 1_000_000
 
 
 class Grid(Environment):
@@ -61,18 +64,26 @@ class Grid(Environment):
         return states + self.height * tf.range(self.ndim)
 
     def states(self):
-        if self.n_states is None:
-            raise ValueError(
-                f"{self!r} has {self.height**self.ndim:,} states; "
-                f"at most {MAX_LISTED_STATES:,} are listed"
-            )
+        self._check_listed()
         return tf.range(self.n_states)[:, None] // self._strides() % self.height
 
     def index(self, states):
+        self._check_listed()
         return tf.reduce_sum(states * self._strides(), axis=-1)
 
     def contains(self, states):
+        states = np.asarray(states)
         return np.all((states >= 0) & (states < self.height), axis=-1)
+
+    def graph_key(self):
+        return type(self), self.ndim, self.height
+
+    def _check_listed(self):
+        if self.n_states is None:
+            raise ValueError(
+                f"{self!r} has {self.height}^{self.ndim} states, which cannot be listed: "
+                f"at most {MAX_LISTED_STATES:,} are"
+            )
 
     def _strides(self):
         return tf.constant([self.height**i for i in reversed(range(self.ndim))], tf.int32)
@@ -88,7 +99,8 @@ class HyperGrid(Grid):
     the modes inside those. On the default 8×8 grid the four modes lie one step in from each
     corner (R = 1.51) and log Z = 2.5369 nats.
 
-    Raises ValueError if ndim < 1, height < 4, r0 ≤ 0, r1 < 0 or r2 < 0.
+    Raises ValueError if ndim < 1, height < 4, ndim·height > 1,000,000, r0 ≤ 0, r1 < 0, r2 < 0, or
+    if the highest reward is not finite.
     """
 
     ndim: int = 2
@@ -100,9 +112,19 @@ class HyperGrid(Grid):
     def __post_init__(self):
         object.__setattr__(self, "ndim", check_integer("ndim", self.ndim, minimum=1))
         object.__setattr__(self, "height", check_integer("height", self.height, minimum=4))
+        if self.ndim * self.height > MAX_FEATURES:
+            raise ValueError(
+                f"ndim · height, the number of features, must be at most {MAX_FEATURES:,}, "
+                f"got {self.ndim} · {self.height}"
+            )
         object.__setattr__(self, "r0", check_number("r0", self.r0, above=0.0))
         object.__setattr__(self, "r1", check_number("r1", self.r1, minimum=0.0))
         object.__setattr__(self, "r2", check_number("r2", self.r2, minimum=0.0))
+        if math.isinf(self.r0 + self.r1 + self.r2):
+            raise ValueError(
+                "r0 + r1 + r2, the highest reward, must be finite, "
+                f"got {self.r0:g} + {self.r1:g} + {self.r2:g}"
+            )
 
     def log_reward(self, states):
         # |x/(H−1) − ½| = offset / (2·span), so that every comparison is one of integers: at
@@ -124,7 +146,8 @@ class PaintedGrid(Grid):
     """A square `Grid` whose reward is given for each cell.
 
     `rewards[x0][x1]` is R of the cell (x₀, x₁), `[height, height]`, all above 0; an array will do.
-    Raises ValueError if it is not square, smaller than 2×2 or not positive.
+    Raises ValueError if it is not square, smaller than 2×2 or not positive, TypeError if it
+    does not hold numbers.
     """
 
     rewards: tuple[tuple[float, ...], ...]
@@ -132,7 +155,7 @@ class PaintedGrid(Grid):
     ndim = 2
 
     def __post_init__(self):
-        rewards = np.asarray(self.rewards, float)
+        rewards = check_numbers("rewards", self.rewards)
         if rewards.ndim != 2 or rewards.shape[0] != rewards.shape[1] or len(rewards) < 2:
             raise ValueError(
                 f"rewards must be square, of at least 2×2 cells, got shape {list(rewards.shape)}"

@@ -6,13 +6,13 @@ which a word has at most two parents (either end), and one in which it has as ma
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
 
-from gfn_utils.environments.base import MAX_LISTED_STATES, Environment
-from gfn_utils.validation import check_integer
+from gfn_utils.environments.base import MAX_LISTED_STATES, Environment, check_any_states
+from gfn_utils.validation import check_integer, check_numbers, shown
 
 MAX_FEATURES = 100_000
 EMPTY = "·"
@@ -47,11 +47,11 @@ class Sequences(Environment):
         object.__setattr__(self, "length", check_integer("length", self.length, minimum=1))
         letters = self.alphabet
         if not isinstance(letters, str):
-            raise TypeError(f"alphabet must be a string of letters, got {letters!r}")
+            raise TypeError(f"alphabet must be a string of letters, got {shown(letters)}")
         if len(letters) < 2 or len(set(letters)) < len(letters) or EMPTY in letters:
             raise ValueError(
                 f"alphabet must have at least two letters, each once, none {EMPTY!r}, "
-                f"got {letters!r}"
+                f"got {shown(letters)}"
             )
         block = check_integer("block", self.block, minimum=1, maximum=self.length)
         object.__setattr__(self, "block", block)
@@ -61,8 +61,9 @@ class Sequences(Environment):
                 f"{block}, which makes {self._n_features:,}"
             )
         if not callable(self.log_reward_of):
-            raise TypeError(f"log_reward_of must be a function, got {self.log_reward_of!r}")
-        shape = np.shape(self.log_reward_of(tf.zeros([2, self.length], tf.int32)))
+            raise TypeError(f"log_reward_of must be a function, got {shown(self.log_reward_of)}")
+        some = self.log_reward_of(tf.zeros([2, self.length], tf.int32))
+        shape = check_numbers("what log_reward_of gives", some).shape
         if shape != (2,):
             raise ValueError(
                 "log_reward_of must give one number for each of [B, length] sequences, "
@@ -91,19 +92,29 @@ class Sequences(Environment):
         return tf.zeros([batch_size, self.length], tf.int32)
 
     def encode(self, states):
-        one_hot = tf.one_hot(self.hot_features(states), self._n_features, dtype=tf.float32)
-        return tf.reduce_sum(one_hot, axis=1)
+        one_hot = tf.one_hot(self._contents_of_blocks(states), self._n_contents, dtype=tf.float32)
+        return tf.reshape(one_hot, [-1, self._n_features])
 
     def hot_features(self, states):
-        n_blocks, base = -(-self.length // self.block), self.n_letters + 1
-        padded = tf.pad(states, [[0, 0], [0, n_blocks * self.block - self.length]])
-        blocks = tf.reshape(padded, [-1, n_blocks, self.block])
-        content = tf.reduce_sum(blocks * _place_values(base, self.block), axis=-1)
-        return content + base**self.block * tf.range(n_blocks)
+        return self._contents_of_blocks(states) + self._n_contents * tf.range(self._n_blocks)
+
+    def _contents_of_blocks(self, states):
+        """Which of all possible contents each block has, int32 `[B, n_blocks]`."""
+        padded = tf.pad(states, [[0, 0], [0, self._n_blocks * self.block - self.length]])
+        blocks = tf.reshape(padded, [-1, self._n_blocks, self.block])
+        return tf.reduce_sum(blocks * _place_values(self.n_letters + 1, self.block), axis=-1)
+
+    @property
+    def _n_blocks(self):
+        return -(-self.length // self.block)
+
+    @property
+    def _n_contents(self):
+        return (self.n_letters + 1) ** self.block
 
     @property
     def _n_features(self):
-        return -(-self.length // self.block) * (self.n_letters + 1) ** self.block
+        return self._n_blocks * self._n_contents
 
     def log_reward(self, states):
         """log R of complete sequences in nats; −inf for the others, in which none may stop."""
@@ -117,35 +128,43 @@ class Sequences(Environment):
         return 1 + _digits(self.n_letters**self.length, self.n_letters, self.length)
 
     def words(self, states) -> list[str]:
-        """The states `[B, length]` as text, with `·` for an empty place."""
-        letters = np.array([*EMPTY, *self.alphabet])
-        return ["".join(row) for row in letters[np.asarray(states)]]
+        """The states `[B, length]` as text, with `·` for an empty place.
 
-    def states_of(self, words: Sequence[str]) -> tf.Tensor:
+        Raises ValueError or TypeError if one is not a state of this environment.
+        """
+        letters = np.array([*EMPTY, *self.alphabet])
+        numbers = check_any_states(self, states, "states").numpy()
+        return ["".join(row) for row in letters[numbers]]
+
+    def states_of(self, words: Iterable[str]) -> tf.Tensor:
         """The states of words written as by `words`, `[B, length]`.
 
-        Raises ValueError if a word has another length or other letters.
+        Raises TypeError if they are not a list of strings, ValueError if a word has another length
+        or other letters, or a gap where words have none.
         """
+        if isinstance(words, str | bytes) or not np.iterable(words):
+            raise TypeError(f"words must be a list of strings, got {shown(words)}")
+        words = list(words)
         number = {letter: i for i, letter in enumerate([EMPTY, *self.alphabet])}
         for word in words:
+            if not isinstance(word, str):
+                raise TypeError(f"words must be a list of strings, got {shown(word)} among them")
             if len(word) != self.length or not set(word) <= set(number):
                 raise ValueError(
-                    f"words must be of {self.length} letters of {self.alphabet!r}, got {word!r}"
+                    f"words must be of {self.length} letters of {self.alphabet!r}, "
+                    f"got {shown(word)}"
                 )
         rows = [[number[letter] for letter in word] for word in words]
-        return tf.reshape(tf.constant(rows, tf.int32), [-1, self.length])
+        if not rows:
+            return tf.zeros([0, self.length], tf.int32)
+        return check_any_states(self, rows, "words")
+
+    def graph_key(self):
+        return type(self), self.length, self.alphabet, self.block
 
     def settings(self):
-        """The sizes, and the log-rewards of a few sequences in place of the function."""
-        some = np.random.default_rng(0).integers(self.n_letters, size=[16, self.length])
-        rewards = np.asarray(self.log_reward_of(tf.constant(some, tf.int32)), np.float64)
-        fingerprint = [float(f"{reward:.6g}") for reward in rewards]
-        return {
-            "length": self.length,
-            "alphabet": self.alphabet,
-            "block": self.block,
-            "some_log_rewards": fingerprint,
-        }
+        """The sizes. A saved agent's fingerprint tells one reward function from another."""
+        return {"length": self.length, "alphabet": self.alphabet, "block": self.block}
 
     def _n_filled(self, states):
         return tf.reduce_sum(tf.cast(states > 0, tf.int32), axis=-1)
@@ -157,13 +176,14 @@ class Sequences(Environment):
             )
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
 class _Words(Sequences):
     """Sequences without gaps: k letters, then empty places."""
 
     @property
     def n_states(self):
         """All words of up to `length` letters, or None if that is more than are ever listed."""
-        n_states = sum(self.n_letters**k for k in range(self.length + 1))
+        n_states = (self.n_letters ** (self.length + 1) - 1) // (self.n_letters - 1)
         return n_states if n_states <= MAX_LISTED_STATES else None
 
     def states(self):
@@ -204,6 +224,7 @@ class _Words(Sequences):
         return tf.one_hot(last - 1, self.n_letters, True, False, dtype=tf.bool)
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
 class LeftToRightSequences(_Words):
     """Sequences written from left to right: action i < n_letters appends letter i.
 
@@ -229,6 +250,7 @@ class LeftToRightSequences(_Words):
         return tf.where((actions >= 0)[:, None], self._without_last(states), states)
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
 class EitherEndSequences(_Words):
     """Sequences that grow at either end: action i < n_letters appends letter i,
     action n_letters + i puts it before the first.
@@ -269,6 +291,7 @@ class EitherEndSequences(_Words):
         return tf.where(from_the_end[:, None], self._without_last(states), shorter)
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
 class AnyPositionSequences(Sequences):
     """Sequences filled in any order: action place·n_letters + i puts letter i in an empty place.
 

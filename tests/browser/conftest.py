@@ -65,11 +65,12 @@ def jupyterlab(notebooks, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def voila(notebooks):
-    """The address of the playground as a page of its own."""
+    """The address of the playground as a page of its own, with the token that voila.json wants."""
     port = free_port()
-    command = ["voila", "--no-browser", f"--port={port}", "--theme=light"]
+    command = ["voila", f"--port={port}", "--theme=light", "--Voila.token=of-the-test"]
+    command.append(f"--Voila.config_file_paths={ROOT}")
     with serving([*command, str(notebooks / "playground.ipynb")], port) as address:
-        yield address
+        yield f"{address}/?token=of-the-test"
 
 
 def write_setting(folder, name, text):

@@ -1,0 +1,48 @@
+"""The graph of an environment that lists its states, as arrays: for exact answers and checks."""
+
+import numpy as np
+import tensorflow as tf
+
+from gfn_utils.environments.base import Environment
+
+NUMBERS_AT_ONCE = 4_000_000
+"""About how many entries of states or masks are worked out in one call."""
+
+
+def children_of(env: Environment) -> np.ndarray:
+    """The state that each action but the stop leads to, int32 `[n_states, n_actions − 1]`.
+
+    States are given by their place in `env.states()`; −1 where an action is not allowed.
+    """
+    states = env.states()
+    allowed = np.asarray(env.forward_mask(states))[:, : env.stop_action]
+    children = np.full(allowed.shape, -1, np.int32)
+    rows, actions = np.nonzero(allowed)
+    for pairs in blocks(len(rows), env):
+        row, action = rows[pairs], actions[pairs]
+        moved = env.step(tf.gather(states, row), tf.constant(action, tf.int32))
+        children[row, action] = env.index(moved)
+    return children
+
+
+def layers_of(children: np.ndarray) -> list[np.ndarray]:
+    """The states in layers such that every edge leads to a later one.
+
+    A state's layer is the number of actions on the longest path to it. States on a cycle, or that
+    can be reached from one, are in no layer.
+    """
+    unseen_parents = np.bincount(children[children >= 0], minlength=len(children))
+    layers, layer = [], np.flatnonzero(unseen_parents == 0)
+    while len(layer):
+        layers.append(layer)
+        reached = children[layer]
+        reached, times = np.unique(reached[reached >= 0], return_counts=True)
+        unseen_parents[reached] -= times
+        layer = reached[unseen_parents[reached] == 0]
+    return layers
+
+
+def blocks(n: int, env: Environment) -> list[slice]:
+    """0, …, n − 1 in slices of so many states that their masks fit in memory together."""
+    size = max(1, NUMBERS_AT_ONCE // max(env.n_actions, int(np.prod(env.state_shape))))
+    return [slice(first, first + size) for first in range(0, n, size)]
