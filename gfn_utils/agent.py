@@ -13,12 +13,20 @@ import tensorflow as tf
 from gfn_utils import checkpoint, evaluation, losses, policy, sampling, training
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_any_states, check_states
+from gfn_utils.environments.contract import check_attributes
 from gfn_utils.environments.fingerprint import fingerprint
 from gfn_utils.environments.snapshot import Snapshot
 from gfn_utils.interrupts import interrupts_held_back
 from gfn_utils.sampling import Trajectories, check_trajectories
 from gfn_utils.training import Batches, Kind, TrainingState
-from gfn_utils.validation import check_choice, check_flag, check_integer, check_number
+from gfn_utils.validation import (
+    check_callback,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+    check_stop,
+)
 
 DECAYS = ("linear", "constant")
 LARGEST_TRACKED = 10_000
@@ -126,8 +134,7 @@ class GFNAgent:
         first_weights: str = "small_heads",
         log_z: float | None = None,
     ):
-        if not isinstance(env, Environment):
-            raise TypeError(f"env must be an Environment, got {env!r}")
+        check_attributes(env)
         hidden = policy.check_hidden(hidden)
         check_choice("dtype", dtype, ("float64", "float32"))
         check_choice("backward_policy", backward_policy, policy.BACKWARD_POLICIES)
@@ -349,8 +356,7 @@ class GFNAgent:
         check_choice("objective", objective, losses.OBJECTIVES)
         power = check_number("sub_trajectory_lambda", sub_trajectory_lambda, above=0.0)
         track_error = self._check_tracking(track_error)
-        if callback is not None and not callable(callback):
-            raise TypeError(f"callback must be a function or None, got {callback!r}")
+        check_callback("callback", callback)
         run = self._plan(data, epochs, iterations, batch_size, decay, resume_from, chunk)
         with self._alone("train"):
             history = self._train(run, objective, power, track_error, callback)
@@ -366,8 +372,9 @@ class GFNAgent:
 
     def _write(self, path, **others):
         """Save, and put the arrays `others` into the same file."""
-        answers = fingerprint(self.env)
-        checkpoint.write(path, self.describe(), self._state_now(), answers, **others)
+        with interrupts_held_back():
+            answers = fingerprint(self.env)
+            checkpoint.write(path, self.describe(), self._state_now(), answers, **others)
 
     @classmethod
     def load(cls, path, env: Environment | None = None) -> "GFNAgent":
@@ -538,8 +545,8 @@ class GFNAgent:
                 _summarise, run, loss_of_updates, log_zs, evaluated_at, errors
             )
             if callback is not None:
-                stops = callback(Progress(first + n, run.total, summarise()))
-                if stops is not None and check_flag("the callback's result", stops):
+                result = callback(Progress(first + n, run.total, summarise()))
+                if check_stop("callback", result):
                     return summarise()
         history = summarise()
         _warn_if_log_z_travels(run, history)

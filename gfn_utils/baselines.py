@@ -16,6 +16,7 @@ from gfn_utils import policy, training
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.environments.contract import check_attributes
+from gfn_utils.environments.snapshot import Snapshot
 from gfn_utils.sampling import (
     PADDING,
     Trajectories,
@@ -76,7 +77,9 @@ def metropolis_hastings(
     start = check_states(env, env.initial_states(n_chains) if start is None else start, "start")
     if len(start) != n_chains:
         raise ValueError(f"start must hold {n_chains} states, one a chain, got {len(start)}")
-    visited, accepted = _compile_walk(env, n_steps)(start, tf.constant(seed, tf.int64))
+    visited, accepted = _compile_walk(Snapshot(env, with_rewards=True), n_steps)(
+        start, tf.constant(seed, tf.int64)
+    )
     return Chains(visited.numpy(), accepted.numpy())
 
 
@@ -165,7 +168,8 @@ def train_ppo(
     kind = training.Kind(
         env, hidden, check_choice("dtype", dtype, ("float64", "float32")), "learned", True
     )
-    make_chunk = _compile_ppo(kind, batch_size, epochs)
+    snapshot = Snapshot(env, with_rewards=True)
+    make_chunk = _compile_ppo(kind._replace(env=snapshot), batch_size, epochs)
     network = policy.build_policy(env, hidden, dtype, seed)
     weights = [*network.weights, *policy.build_state_flow(network, seed).weights]
     state = training.initial_state([*map(tf.convert_to_tensor, weights), tf.zeros([], dtype)])
@@ -235,7 +239,8 @@ def _neighbours(env, states, way):
 
 
 @functools.lru_cache(maxsize=16)
-def _compile_walk(env, n_steps):
+def _compile_walk(snapshot, n_steps):
+    env = snapshot.env
     n_ways = 2 * (env.n_actions - 1)
 
     def walk(start, seed):
@@ -286,6 +291,7 @@ def _advantage(trajectories, value):
 
 @functools.lru_cache(maxsize=16)
 def _compile_ppo(kind, batch_size, epochs):
+    kind = kind._replace(env=kind.env.env)
     env, log_policy_of = kind.env, training.log_policy_of_weights(kind)
 
     def update(state, rate, settings, seed):

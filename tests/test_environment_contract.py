@@ -732,7 +732,7 @@ def test_states_that_no_table_knows_are_no_states():
 
 @pytest.mark.parametrize(
     "states",
-    [None, "ab", [["a"] * 5], [[0.5] * 5], [[True] * 5], {}, [[1, 2], [3]], object(), [[None] * 5]],
+    [None, "ab", [["a"] * 5], [[0.5] * 5], [[True] * 5], {}, [[1, 2], [3]], Ellipsis, [[None] * 5]],
 )
 def test_what_are_no_states_is_said(states):
     for check in (check_states, check_any_states):

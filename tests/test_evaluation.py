@@ -323,7 +323,7 @@ NO_DISTRIBUTIONS = [
     [0.5, 0.4],
     [0.0, 0.0],
     [2.0, 3.0],
-    object(),
+    Ellipsis,
 ]
 
 

@@ -44,7 +44,7 @@ NO_NUMBERS = [
     {},
     {1},
     1j,
-    object(),
+    Ellipsis,
     Unshowable(),
     len,
     np.array([1]),

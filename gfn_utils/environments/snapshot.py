@@ -25,10 +25,12 @@ class Snapshot:
     at most 10,000 are listed, otherwise on the initial state and its children.
 
     Where that many are listed, `log_rewards` `[n_states]` in nats is an argument of the program,
-    and environments that differ in nothing else share one. Elsewhere it is None.
+    and environments that differ in nothing else share one. Elsewhere it is None. A program that
+    does not take them asks for snapshots that are equal only if the rewards of these states are the
+    same, too: `with_rewards`.
     """
 
-    def __init__(self, env: Environment):
+    def __init__(self, env: Environment, with_rewards: bool = False):
         self.env = env
         listed = has_table(env)
         states = env.states() if listed else _first_states(env)
@@ -39,6 +41,7 @@ class Snapshot:
             env.backward_mask(states),
             env.encode(states),
             _one_step_each(env, states, mask),
+            *([env.log_reward(states)] if with_rewards else []),
         )
         self._key = (env.graph_key() if listed else env, *map(_digest, seen))
 
