@@ -326,16 +326,18 @@ class GFNAgent:
     ) -> History:
         """Fit the policies and log Z, by trajectory balance unless another objective is named.
 
-        Offline, `train(data, epochs=200)`: the objects that `data` ended in, each counted once, are
-        the data set; every epoch draws a fresh backward trajectory for each. On policy,
-        `train(iterations=2000)`: every update samples trajectories with exploration γ.
+        Offline, `train(data, epochs=200)`: the data set are all objects that the trajectories passed
+        or came within two actions of (see `sampling.objects_seen`), or those given as an array, each
+        counted once; every epoch draws a fresh backward trajectory for each, and asks its reward. On
+        policy, `train(iterations=2000)`: every update samples trajectories with exploration γ.
 
         Args:
             objective: a name in `losses.OBJECTIVES`: "trajectory_balance", "detailed_balance",
                 "sub_trajectory_balance", "flow_matching" or "log_variance" (which leaves log Z as
                 it is).
             sub_trajectory_lambda: λ of sub-trajectory balance, above 0.
-            data, epochs: the trajectories to learn from, and how often to go over their objects.
+            data, epochs: Trajectories or objects `[N, ...]` to learn from, and how often to go over
+                the objects.
             iterations: the number of on-policy updates.
             batch_size: trajectories an update; 10 offline and 16 on policy unless given.
             decay: "linear" (the learning rates fall to 0 over the run) or "constant" (by which
@@ -521,6 +523,7 @@ class GFNAgent:
                 self._add_state_flow()
         offline = run.objects is not None
         make_chunk = training.CheckedChunk(self.kind, run.batch_size, offline, objective)
+        learns_log_z = losses.learns_log_z(objective)
         number = self.iteration - run.resume_from
         loss_of_updates, log_zs, evaluated_at, errors = [], [], [], []
         for first in range(run.resume_from, run.total, run.chunk):
@@ -529,10 +532,15 @@ class GFNAgent:
                 batches = (self._batches(run, number, first, n),) if offline else ()
                 state = self._state_now()
                 rates, settings = self._settings(run, first, power)
-                if self._log_z_is_open:
-                    state = training.start_log_z(
-                        make_chunk, self.kind, state, rates, *settings, *batches
+                if self._log_z_is_open and learns_log_z:
+                    _, gamma, _, seed = settings
+                    first_batch = (
+                        batches[0].terminal[0][batches[0].weight[0] > 0] if batches else None
                     )
+                    level = training.first_log_z(
+                        self.kind, state.weights, run.batch_size, seed, gamma, first_batch
+                    )
+                    state = training.started_at(self.kind, state, level)
                 result = make_chunk(state, rates, tf.constant(n), *settings, *batches)
                 loss, log_z = self._take(result, n)
                 if track_error:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_states
-from gfn_utils.environments.graph import children_of, layers_of
+from gfn_utils.environments.graph import children_of, layers_of, moves_key
 from gfn_utils.policy import PolicyTable
 from gfn_utils.validation import check_integer, check_number, check_numbers, shown
 
@@ -187,11 +187,11 @@ def _graph(env: Environment) -> _Graph:
     _check_environment(env)
     if env.n_states is None:
         raise ValueError(f"exact answers need an environment that lists its states, got {env!r}")
-    return _graph_of_listed(env)
+    return _graph_of_moves(env, moves_key(env))
 
 
 @functools.lru_cache(maxsize=8)
-def _graph_of_listed(env):
+def _graph_of_moves(env, key):
     children = children_of(env)
     layers = layers_of(children)
     if sum(map(len, layers)) < env.n_states:

@@ -123,6 +123,11 @@ def scores_for(objective: str) -> tuple[str, ...]:
     return tuple(name for name in SCORES if name in arguments)
 
 
+def learns_log_z(objective: str) -> bool:
+    """Whether the objective of this name takes log Z, or log F of the origin, which is the same."""
+    return bool({"log_z", "log_flow"} & set(inspect.signature(OBJECTIVES[objective]).parameters))
+
+
 def evaluate(objective: str, **known) -> tf.Tensor:
     """The loss of each trajectory, `[B]`, by the objective of this name.
 

@@ -19,7 +19,9 @@ from gfn_utils.environments.snapshot import Snapshot, has_table
 from gfn_utils.policy import network_log_policy, tabulate
 from gfn_utils.sampling import (
     PADDING,
+    log_probabilities,
     sample_backward,
+    sample_forward,
     sample_forward_keeping,
     score,
     score_steps,
@@ -244,26 +246,28 @@ def _program(kind, batch_size, offline, objective):
     return _xla(chunk) if n_parts == 1 else tf.function(chunk, autograph=False)
 
 
-def start_log_z(make_chunk, kind: Kind, state: TrainingState, rates, *others) -> TrainingState:
-    """The state with log Z where the loss of the first batch is least, and with it all state flows.
-
-    The loss is a parabola in that level, so two slopes tell where its lowest point is. For
-    trajectory balance it is the mean of log R + Σ log P_B − Σ log P_F. `rates` and `others` are
-    arguments of a chunk; where the loss does not depend on the level, the state stays as it is.
-    """
+def started_at(kind: Kind, state: TrainingState, level: float) -> TrainingState:
+    """The state with log Z, and with it all state flows, higher by `level` nats."""
     shared = 2 if kind.state_flow else 1  # the bias of the state flow's head stands before log Z
+    fixed, moved = state.weights[:-shared], state.weights[-shared:]
+    return state._replace(weights=(*fixed, *(weight + level for weight in moved)))
 
-    def raised(level):
-        fixed, moved = state.weights[:-shared], state.weights[-shared:]
-        return state._replace(weights=(*fixed, *(weight + level for weight in moved)))
 
-    def slope(level):
-        after = make_chunk(raised(level), tf.zeros_like(rates), tf.constant(1), *others).state
-        return sum(float(tf.reduce_sum(moment)) for moment in after.first_moments[-shared:])
+def first_log_z(kind: Kind, weights, batch_size: int, seed, gamma, terminal=None) -> float:
+    """log Z as the first batch tells it, in nats: the mean of log R + Σ log P_B − Σ log P_F.
 
-    at_0, at_1 = slope(0.0), slope(1.0)
-    lowest = at_0 / (at_0 - at_1) if at_0 != at_1 else 0.0
-    return raised(lowest) if math.isfinite(lowest) else state
+    It is where the trajectory-balance loss of that batch is least. On policy the batch is drawn
+    here, offline backward from the `terminal` states `[B, ...]`.
+    """
+    env, log_policy = kind.env, log_policy_of_weights(kind)(weights)
+    seed = tf.stack([seed, tf.constant(0, tf.int64)])
+    if terminal is None:
+        trajectories = sample_forward(env, log_policy, batch_size, seed, gamma)
+    else:
+        trajectories = sample_backward(env, log_policy, terminal, seed)
+    log_pf, log_pb = log_probabilities(env, log_policy, trajectories)
+    log_ratio = np.asarray(trajectories.log_reward) + np.sum(log_pb - log_pf, axis=1)
+    return float(np.mean(log_ratio))
 
 
 def fits_in_a_table(env: Environment, batch_size: int) -> bool:

@@ -83,11 +83,12 @@ def test_an_own_environment_whose_code_was_edited_is_refused(tmp_path):
 
 def write_as_before(path, agent, monkeypatch, **settings):
     """A file of format 1, which has no fingerprint."""
-    description = agent.describe()
+    agent.save(path)
+    description, state = checkpoint.read(path)[:2]
     description["settings"] |= settings
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "FORMAT", "gfn_utils agent 1")
-        checkpoint.write(path, description, agent._state)
+        checkpoint.write(path, description, state)
 
 
 def test_files_of_the_format_before_are_loaded(tmp_path, monkeypatch):
@@ -193,7 +194,8 @@ def test_arrays_that_no_training_leaves_are_refused(saved, name, value):
 
 def test_weights_that_load_would_refuse_are_not_saved(saved):
     agent, path = saved
-    state = agent._state._replace(weights=(*agent._state.weights[:-1], np.float64("nan")))
+    state = checkpoint.read(path).state
+    state = state._replace(weights=(*state.weights[:-1], np.float64("nan")))
     before = path.read_bytes()
     with pytest.raises(ValueError, match="weights must be finite to be saved"):
         checkpoint.write(path, agent.describe(), state)

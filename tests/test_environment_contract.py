@@ -194,7 +194,7 @@ BROKEN_GRIDS = {
     ),
     "backward mask with a stop": (
         {"backward_mask": lambda self, s: tf.pad(s > 0, [[0, 0], [0, 1]])},
-        "backward_mask must be bool [16, 2], got bool [16, 3]",
+        "backward_mask must be bool [2, 2], got bool [2, 3]",
     ),
     "log reward of another type": (
         {"log_reward": lambda self, s: tf.cast(HyperGrid.log_reward(self, s), tf.float32)},
@@ -495,6 +495,26 @@ CRASH_IN_USE = {
         {"log_reward": lambda self, s: tf.cumsum(HyperGrid.log_reward(self, s))},
         "log_reward must not depend on the other states of the batch",
     ),
+    "a reward of the state opposite in the batch": (
+        {"log_reward": lambda self, s: tf.reverse(HyperGrid.log_reward(self, s), [0])},
+        "log_reward must not depend on the other states of the batch",
+    ),
+    "a mask that is no tensor": (
+        {"backward_mask": lambda self, s: "abc"},
+        "backward_mask must be bool [2, 2], got",
+    ),
+    "features that are no tensor": (
+        {"encode": lambda self, s: None},
+        "encode must give a tensor, got None",
+    ),
+    "hot features that are no tensor": (
+        {"hot_features": lambda self, s: {}},
+        "hot_features must give a tensor, got {}",
+    ),
+    "hot features that raise": (
+        {"hot_features": lambda self, s: {}["features"]},
+        "hot_features raised KeyError: 'features'",
+    ),
     "a reward with noise": (
         {"log_reward": with_noise},
         "log_reward must not depend on chance: of state [0, 0] it says",
@@ -698,6 +718,8 @@ def test_environments_are_equal_by_identity_unless_their_own_class_is_a_dataclas
     assert len({one, other}) == 2
     assert one.settings() != HyperGrid(height=4).settings()
     assert one.settings()["table"] == "float64 [16]"
+    assert one.graph_key() != other.graph_key()
+    assert HyperGrid(r0=1).graph_key() == HyperGrid(r0=2).graph_key()
     assert Words() != Words()
     assert HyperGrid(2, 5) == HyperGrid(2, 5)
     assert hash(HyperGrid(2, 5)) == hash(HyperGrid(2, 5))

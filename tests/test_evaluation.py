@@ -387,3 +387,11 @@ def test_states_that_no_table_knows_are_refused():
     for terminal in ([[9] * 5], [[-1] * 5], [[2, 0, 0, 0, 0]], [[1, 1, 1, 1, 1]]):
         with pytest.raises(ValueError, match=r"terminal\[0\] must be a state"):
             evaluation.empirical_distribution(Subsets(), terminal)
+
+
+def test_exact_answers_are_those_of_the_environment_as_it_is():
+    env = Graph([[1, 2], [None, 3], [3, None], [None, None]], [True] * 4, max_trajectory_length=4)
+    assert evaluation.count_trajectories(env).tolist() == [1, 1, 1, 2]
+    env.children[1, 1] = -1
+    env.parents[3, 1] = -1
+    assert evaluation.count_trajectories(env).tolist() == [1, 1, 1, 1]

@@ -23,6 +23,7 @@ IMPORT_ORDER = [
     "training",
     "baselines",
     "checkpoint",
+    "interrupts",
     "agent",
     "live_training",
     "plotting",

@@ -55,8 +55,7 @@ class Environment(abc.ABC):
         cls.__eq__ = cls.__eq__
 
     def __eq__(self, other):
-        dataclass = type(self).__dict__.get("__dataclass_params__")
-        if dataclass is None or not dataclass.eq or type(other) is not type(self):
+        if type(other) is not type(self) or not is_dataclass_itself(self):
             return self is other
         names = [field.name for field in dataclasses.fields(self) if field.compare]
         return all(getattr(self, name) == getattr(other, name) for name in names)
@@ -140,7 +139,7 @@ class Environment(abc.ABC):
         By default the fields of a dataclass. Of another class all public attributes of the object:
         arrays by their shape, what JSON cannot hold left out. A saved agent remembers them.
         """
-        if "__dataclass_params__" in type(self).__dict__:
+        if is_dataclass_itself(self):
             return dataclasses.asdict(self)
         described = {}
         for name, value in vars(self).items():
@@ -166,6 +165,13 @@ class Environment(abc.ABC):
         states = self.states()
         can_stop = self.forward_mask(states)[:, self.stop_action]
         return np.where(can_stop, self.log_reward(states), -np.inf)
+
+
+def is_dataclass_itself(env: Environment) -> bool:
+    """Whether the fields are all that tells `env` from others of its class: not so for a plain
+    subclass of a dataclass, which may have attributes of its own."""
+    dataclass = type(env).__dict__.get("__dataclass_params__")
+    return dataclass is not None and dataclass.eq
 
 
 def check_states(env: Environment, states, name: str) -> tf.Tensor:

@@ -131,12 +131,16 @@ def _check_settings(env):
 
 
 def _ask(env, method, *arguments):
-    """What a method answers, as an array; ContractError if it raises something."""
+    """What a method answers, as an array; ContractError if that is none, or it raises something."""
     tensors = [tf.constant(a) if isinstance(a, np.ndarray) else a for a in arguments]
     try:
-        return np.asarray(getattr(env, method)(*tensors))
+        answer = getattr(env, method)(*tensors)
+        array = np.asarray(answer)
     except Exception as error:
         raise ContractError(f"{method} raised {_in_short(error)}") from error
+    if array.dtype == object:
+        raise ContractError(f"{method} must give a tensor, got {shown(answer)}")
+    return array
 
 
 def _ask_in_blocks(env, method, states, dtype, shape):
@@ -153,6 +157,7 @@ def _check_initial_state(env):
     if (initial[0] != initial[1]).any():
         raise ContractError(f"initial_states must all be the same state, got {initial.tolist()}")
     parents = _ask(env, "backward_mask", initial)
+    _require_form("backward_mask", parents, bool, (2, env.n_actions - 1))
     if parents.any():
         action = int(np.argmax(parents[0]))
         raise ContractError(
@@ -309,6 +314,7 @@ def _check_moves(env, states, allowed, step, undo, undo_mask, known_mask):
         _require_form(step, found, np.int32, source.shape)
         if known_mask is None:
             inside = _ask(env, "contains", found)
+            _require_form("contains", inside, bool, (len(found),))
             can_undo = _ask(env, undo_mask, found)[np.arange(len(found)), action]
         else:
             place = position_or_none(env, found)
@@ -399,7 +405,7 @@ def _check_encodings(env, states):
     for block in blocks(len(states), env):
         some = states[block]
         features = _ask(env, "encode", some)
-        form = (len(some), features.shape[-1] if n_features is None else n_features)
+        form = (len(some), *features.shape[1:2]) if n_features is None else (len(some), n_features)
         if features.ndim != 2 or features.shape != form or not _all_finite(features):
             raise ContractError(
                 "encode must give finite features [B, n_features], "
@@ -429,9 +435,9 @@ def _warn_of_equal_encodings(env, states, first_rows):
 
 
 def _check_hot_features(env, states, features):
-    hot = _ask(env, "hot_features", states)
-    if hot.dtype == object:  # None
+    if not _has_hot_features(env, states):
         return
+    hot = _ask(env, "hot_features", states)
     if hot.dtype != np.int32 or hot.ndim != 2 or len(hot) != len(states):
         raise ContractError(
             f"hot_features must be int32 [B, k], got {hot.dtype.name} {list(hot.shape)}"
@@ -449,6 +455,13 @@ def _check_hot_features(env, states, features):
         )
 
 
+def _has_hot_features(env, states):
+    try:
+        return env.hot_features(tf.constant(states)) is not None
+    except Exception:
+        return True  # the next to ask for them says what is wrong
+
+
 def _questions(env, states):
     """Every method that compiled programs call, with arguments for it."""
     forward = _ask(env, "forward_mask", states)
@@ -460,20 +473,22 @@ def _questions(env, states):
     questions |= {"step": (states, action), "back_step": (states, came_by)}
     if env.n_states is not None:
         questions["index"] = (states,)
-    if _ask(env, "hot_features", states).dtype != object:
+    if _has_hot_features(env, states):
         questions["hot_features"] = (states,)
     return questions
 
 
 def _check_one_by_one(env, states):
     """What is said of a state is the same again, in another order, and without the others."""
+    order = np.random.default_rng(0).permutation(len(states))
     for method, arguments in _questions(env, states).items():
         in_batch = _ask(env, method, *arguments)
         again = _ask(env, method, *arguments)
-        turned = _ask(env, method, *(argument[::-1] for argument in arguments))[::-1]
+        shuffled = _ask(env, method, *(argument[order] for argument in arguments))
         _require_equal(method, states, in_batch, again, "asked twice", "chance")
         other = "the other states of the batch"
-        _require_equal(method, states, in_batch, turned, "in the batch turned round", other)
+        in_order = states[order], in_batch[order], shuffled
+        _require_equal(method, *in_order, "in another order", other)
         for row in range(0, len(states), max(1, len(states) // 8)):
             one = slice(row, row + 1)
             alone = _ask(env, method, *(argument[one] for argument in arguments))

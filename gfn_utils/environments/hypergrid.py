@@ -6,7 +6,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from gfn_utils.environments.base import MAX_LISTED_STATES, Environment
+from gfn_utils.environments.base import MAX_LISTED_STATES, Environment, is_dataclass_itself
 from gfn_utils.validation import check_integer, check_number, check_numbers
 
 MAX_FEATURES = 1_000_000
@@ -76,7 +76,7 @@ class Grid(Environment):
         return np.all((states >= 0) & (states < self.height), axis=-1)
 
     def graph_key(self):
-        return type(self), self.ndim, self.height
+        return (type(self), self.ndim, self.height) if is_dataclass_itself(self) else self
 
     def _check_listed(self):
         if self.n_states is None:

@@ -11,7 +11,12 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import tensorflow as tf
 
-from gfn_utils.environments.base import MAX_LISTED_STATES, Environment, check_any_states
+from gfn_utils.environments.base import (
+    MAX_LISTED_STATES,
+    Environment,
+    check_any_states,
+    is_dataclass_itself,
+)
 from gfn_utils.validation import check_integer, check_numbers, shown
 
 MAX_FEATURES = 100_000
@@ -160,7 +165,8 @@ class Sequences(Environment):
         return check_any_states(self, rows, "words")
 
     def graph_key(self):
-        return type(self), self.length, self.alphabet, self.block
+        key = type(self), self.length, self.alphabet, self.block
+        return key if is_dataclass_itself(self) else self
 
     def settings(self):
         """The sizes. A saved agent's fingerprint tells one reward function from another."""
