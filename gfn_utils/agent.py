@@ -113,8 +113,9 @@ class GFNAgent:
             an exact L1 error of 0.256 is left after 700 updates with the former, 0.225 with the
             latter (medians of 12 seeds).
         log_z: the first log Z in nats. By default it is 0 until the first call of `train`, which
-            starts it where the loss of the first batch is least: for trajectory balance at the
-            mean of log R + Σ log P_B − Σ log P_F. So a factor in R changes nothing but log Z.
+            starts it, and with it all state flows, at the mean of log R + Σ log P_B − Σ log P_F
+            over the first batch, where the trajectory-balance loss of that batch is least. So a
+            factor in R changes log Z and nothing else.
 
     Raises ValueError or TypeError, naming the argument, if one is out of bounds.
     """
@@ -326,10 +327,11 @@ class GFNAgent:
     ) -> History:
         """Fit the policies and log Z, by trajectory balance unless another objective is named.
 
-        Offline, `train(data, epochs=200)`: the data set are all objects that the trajectories passed
-        or came within two actions of (see `sampling.objects_seen`), or those given as an array, each
-        counted once; every epoch draws a fresh backward trajectory for each, and asks its reward. On
-        policy, `train(iterations=2000)`: every update samples trajectories with exploration γ.
+        Offline, `train(data, epochs=200)`: the data set is every object that the trajectories
+        passed or came within two actions of (see `sampling.objects_seen`), or those given as an
+        array, each counted once; every epoch draws a fresh backward trajectory for each, and asks
+        its reward. On policy, `train(iterations=2000)`: every update samples trajectories with
+        exploration γ.
 
         Args:
             objective: a name in `losses.OBJECTIVES`: "trajectory_balance", "detailed_balance",

@@ -11,11 +11,12 @@ from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from gfn_utils import plotting
+from gfn_utils.validation import check_flag, check_instance, check_integer, check_number, shown
 
 
 def setup(seed: int = 0) -> None:
     """Fix the random seeds and the look of figures and arrays, so that each run is the same."""
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(check_integer("seed", seed, minimum=0))
     # Each new kind of agent is compiled. TensorFlow takes that for a mistake, and says so.
     tf.get_logger().setLevel("ERROR")
     np.set_printoptions(precision=3, suppress=True, linewidth=100)
@@ -25,12 +26,13 @@ def setup(seed: int = 0) -> None:
 def claim(text: str, holds, measured=None) -> None:
     """State a fact that this run has just checked; AssertionError if it does not hold.
 
-    `measured` is the value behind it, shown to four significant digits.
+    `holds` is True or False, `measured` the value behind it, shown to four significant digits.
     """
-    shown = "" if measured is None else f"  [measured: {_short(measured, digits=4)}]"
-    if not bool(holds):
-        raise AssertionError(f"this does not hold here: {text}{shown}")
-    print(f"✓ {text}{shown}")
+    check_instance("text", text, str, "a sentence")
+    value = "" if measured is None else f"  [measured: {_short(measured, digits=4)}]"
+    if not check_flag("holds", holds):
+        raise AssertionError(f"this does not hold here: {text}{value}")
+    print(f"✓ {text}{value}")
 
 
 def check(answer, cases, hint: str = "", tolerance: float = 1e-6) -> None:
@@ -39,8 +41,12 @@ def check(answer, cases, hint: str = "", tolerance: float = 1e-6) -> None:
     `cases` lists pairs of arguments (a tuple) and the right result, a number or an array. Prints
     one verdict: right, not yet (the first case that differs, and `hint`), or not answered.
     """
-    name = answer.__name__
-    for arguments, expected in cases:
+    if not callable(answer):
+        raise TypeError(f"answer must be a function, got {shown(answer)}")
+    check_instance("hint", hint, str, "a sentence")
+    tolerance = check_number("tolerance", tolerance, minimum=0.0)
+    name = _name_of(answer)
+    for arguments, expected in _checked_cases(cases):
         call = f"{name}({', '.join(map(_short, arguments))})"
         try:
             found = answer(*arguments)
@@ -50,11 +56,10 @@ def check(answer, cases, hint: str = "", tolerance: float = 1e-6) -> None:
             if found is None:
                 print(f"✗ Not yet: {call} gave nothing. Is a `return` missing?")
                 return
-            right = _agree(found, expected, tolerance)
         except Exception as error:
             print(f"✗ Not yet: {call} raised {type(error).__name__}: {error}")
             return
-        if not right:
+        if not _agree(found, expected, tolerance):
             digits = 3 if _short(found) != _short(expected) else 8
             found, expected = _short(found, digits), _short(expected, digits)
             print(f"✗ Not yet: {call} gave {found}, expected {expected}. {hint}")
@@ -64,7 +69,12 @@ def check(answer, cases, hint: str = "", tolerance: float = 1e-6) -> None:
 
 def show_source(thing) -> None:
     """Show the package's own source of a function or class, as it is now."""
-    display(Markdown(f"```python\n{inspect.getsource(thing)}```"))
+    try:
+        source = inspect.getsource(thing)
+    except (TypeError, OSError) as error:
+        form = "a function, class or module written in Python"
+        raise TypeError(f"thing must be {form}, got {shown(thing)}") from error
+    display(Markdown(f"```python\n{source}```"))
 
 
 class LivePicture:
@@ -74,11 +84,12 @@ class LivePicture:
     """
 
     def __init__(self, description: str):
-        self.description = description
+        self.description = check_instance("description", description, str, "a sentence")
         self._handle = None
 
     def show(self, figure: Figure) -> None:
         """Show the figure in the place of the one before, and close it."""
+        check_instance("figure", figure, Figure, "a matplotlib Figure")
         png = io.BytesIO()
         figure.savefig(png, format="png")
         plt.close(figure)
@@ -89,17 +100,35 @@ class LivePicture:
             self._handle.update(bundle, raw=True)
 
 
+def _checked_cases(cases):
+    form = "a list of pairs, a tuple of arguments and the right result; at least one"
+    check_instance("cases", cases, list | tuple, form)
+    for case in cases:
+        if not isinstance(case, tuple) or len(case) != 2 or not isinstance(case[0], tuple):
+            raise TypeError(f"cases must be {form}, got {shown(case)} among them")
+    if not cases:
+        raise ValueError(f"cases must be {form}, got none")
+    return cases
+
+
 def _agree(found, expected, tolerance):
-    found, expected = np.asarray(found), np.asarray(expected)
-    if found.shape != expected.shape:
-        return False
-    return np.allclose(found, expected, rtol=tolerance, atol=tolerance)
+    try:
+        found, expected = np.asarray(found), np.asarray(expected)
+        if found.shape != expected.shape:
+            return False
+        return bool(np.allclose(found, expected, rtol=tolerance, atol=tolerance))
+    except (TypeError, ValueError):  # not numbers: words, or lists of unequal lengths
+        return bool(np.array_equal(found, expected))
+
+
+def _name_of(function):
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _short(value, digits: int = 3) -> str:
     """A value as a reader wants it: few significant digits, arrays on one line."""
     if callable(value):
-        return value.__name__
+        return _name_of(value)
     value = np.asarray(value).tolist() if hasattr(value, "__array__") else value
     value = _rounded(value, digits)
     return f"{value:,.0f}" if isinstance(value, float) and abs(value) >= 1000 else str(value)

@@ -1,5 +1,6 @@
 """The playground: paint a reward, choose how to train, and watch; two settings side by side."""
 
+import os
 from collections.abc import Callable
 
 import ipywidgets
@@ -9,15 +10,21 @@ from matplotlib.colors import to_hex
 
 from gfn_utils import losses, plotting
 from gfn_utils.agent import GFNAgent
-from gfn_utils.dashboard import TrainingDashboard
+from gfn_utils.dashboard import TrainingDashboard, picture_of_run
 from gfn_utils.environments import HyperGrid, PaintedGrid
 from gfn_utils.live_training import LiveTraining, Settings
+from gfn_utils.policy import BACKWARD_POLICIES
+from gfn_utils.validation import check_integer, check_number
 from gfn_utils.widgets import WHOLE_LABEL, WRAPPED_ROW, display_control
 
-LEVELS = (0.01, 0.1, 0.5, 1.0, 2.0)
+LEVELS = (1e-5, 0.01, 0.1, 0.5, 1.0, 2.0)
 """The rewards that a cell can be painted with."""
+DESERT = 0.01
 HEIGHTS = range(4, 13)
 CELL_LAYOUT = {"width": "auto", "height": "2.2em", "margin": "0", "padding": "0"}
+NARROW = {"width": "auto", "max_width": "100%"}
+SLIDER = {"width": "17em", "max_width": "100%"}
+TEXT = "The playground (run this cell to use it): paint a reward, train, watch."
 
 
 def _corners(height):
@@ -26,18 +33,18 @@ def _corners(height):
 
 
 def _far_corner(height):
-    rewards = np.full([height, height], LEVELS[0])
+    rewards = np.full([height, height], DESERT)
     rewards[-2:, -2:] = LEVELS[-1]
     return rewards
 
 
 def _diagonal(height):
-    return np.where(np.eye(height, dtype=bool), 1.0, LEVELS[0])
+    return np.where(np.eye(height, dtype=bool), 1.0, DESERT)
 
 
 def _ring(height):
     offset = np.hypot(*(np.indices([height, height]) - (height - 1) / 2))
-    return np.where(np.abs(offset - height / 3) < 0.6, 1.0, LEVELS[0])
+    return np.where(np.abs(offset - height / 3) < 0.6, 1.0, DESERT)
 
 
 PRESETS: dict[str, Callable[[int], np.ndarray]] = {
@@ -50,7 +57,7 @@ PRESETS: dict[str, Callable[[int], np.ndarray]] = {
 
 
 class RewardEditor:
-    """A button for each cell of a grid, as bright as the cell's reward; a press changes it.
+    """A button for each cell of a grid, as bright as the cell's reward; a press paints it.
 
     Attributes: `rewards`, R of the cells, `[height, height]`; `control`, the container to show;
     `on_change`, called after every change.
@@ -59,26 +66,39 @@ class RewardEditor:
     def __init__(self, on_change: Callable[[], None] = lambda: None):
         self.on_change = on_change
         self.preset = ipywidgets.Dropdown(
-            options=list(PRESETS), description="reward", style=WHOLE_LABEL
+            options=list(PRESETS), description="reward", style=WHOLE_LABEL, layout=NARROW
         )
         self.height = ipywidgets.Dropdown(
-            options=HEIGHTS, value=8, description="cells a side", style=WHOLE_LABEL
+            options=HEIGHTS, value=8, description="cells a side", style=WHOLE_LABEL, layout=NARROW
         )
         self.brush = ipywidgets.ToggleButtons(
-            options=[("raise", 1), ("lower", -1)],
-            description="a press on a cell will",
-            style={**WHOLE_LABEL, "button_width": "5em"},
+            options=[(_short(level), level) for level in LEVELS],
+            value=LEVELS[-1],
+            description="paint with",
+            style={**WHOLE_LABEL, "button_width": "3.9em"},
         )
+        self.fill = ipywidgets.Button(description="paint all cells", layout={"width": "9em"})
         self.cells = ipywidgets.GridBox()
-        self.control = ipywidgets.VBox([self.preset, self.height, self.brush, self.cells])
+        chosen = ipywidgets.HBox([self.preset, self.height], layout=WRAPPED_ROW)
+        self.control = ipywidgets.VBox([chosen, self.brush, self.cells, self.fill])
+        self.fill.on_click(self._paint_all)
         for each in (self.preset, self.height):
             each.observe(self._load_preset, "value")
         self._load_preset()
 
     def paint(self, x0: int, x1: int, reward: float) -> None:
-        """Give one cell a reward."""
-        self.rewards[x0, x1] = reward
+        """Give one cell a reward. Raises if there is no such cell, or the reward is not above 0."""
+        last = self.height.value - 1
+        x0 = check_integer("x0", x0, minimum=0, maximum=last)
+        x1 = check_integer("x1", x1, minimum=0, maximum=last)
+        self.rewards[x0, x1] = check_number("reward", reward, above=0.0)
         self._colour(x0, x1)
+        self.on_change()
+
+    def _paint_all(self, _):
+        self.rewards[:] = self.brush.value
+        for cell in self._buttons:
+            self._colour(*cell)
         self.on_change()
 
     def _load_preset(self, _=None):
@@ -91,21 +111,14 @@ class RewardEditor:
         }
         for cell, button in self._buttons.items():
             self._colour(*cell)
-            button.on_click(lambda _, cell=cell: self._press(*cell))
+            button.on_click(lambda _, cell=cell: self.paint(*cell, self.brush.value))
         self.cells.children = tuple(self._buttons.values())
         self.cells.layout = ipywidgets.Layout(
             grid_template_columns=f"repeat({height}, minmax(0, 1fr))",
             grid_gap="2px",
-            width="min(24em, 100%)",
+            width="min(22em, 100%)",
         )
         self.on_change()
-
-    def _press(self, x0, x1):
-        present = self.rewards[x0, x1]
-        if self.brush.value > 0:
-            self.paint(x0, x1, min([r for r in LEVELS if r > present], default=present))
-        else:
-            self.paint(x0, x1, max([r for r in LEVELS if r < present], default=present))
 
     def _colour(self, x0, x1):
         reward, button = self.rewards[x0, x1], self._buttons[x0, x1]
@@ -113,15 +126,20 @@ class RewardEditor:
         brightness = min(1.0, np.sqrt(reward / LEVELS[-1]))
         button.style.button_color = to_hex(matplotlib.colormaps[plotting.REWARD_MAP](brightness))
         button.style.text_color = "white" if brightness < 0.6 else "black"
-        button.description = f"{reward:.2g}".removeprefix("0")
+        button.description = _short(reward)
         button.tooltip = f"cell ({x0}, {x1}): reward {reward:.2g}"
+
+
+def _short(reward) -> str:
+    """A reward as it fits a cell: .01, 1e-5."""
+    return f"{reward:.2g}".removeprefix("0").replace("e-0", "e-")
 
 
 class Run:
     """The settings of one run, and its dashboard.
 
-    Attributes: `gamma`, `objective`, `learning_rate`, `updates`, `seed`, the controls; `dashboard`;
-    `control`, the container to show.
+    Attributes: `gamma`, `objective`, `backward_policy`, `learning_rate`, `updates`, `seed`, the
+    controls; `dashboard`; `control`, the container to show.
     """
 
     def __init__(self, name: str, rewards_of: Callable[[], np.ndarray], gamma: float = 0.5):
@@ -134,58 +152,77 @@ class Run:
             description="exploration γ",
             continuous_update=False,
             style=WHOLE_LABEL,
+            layout=SLIDER,
         )
-        self.objective = ipywidgets.Dropdown(
-            options=[(name.replace("_", " "), name) for name in losses.OBJECTIVES],
-            description="objective",
-            style=WHOLE_LABEL,
-        )
+        self.objective = _choice("objective", losses.OBJECTIVES)
+        self.backward_policy = _choice("P_B", BACKWARD_POLICIES)
         self.learning_rate = ipywidgets.SelectionSlider(
             options=[0.001, 0.003, 0.01, 0.03],
             value=0.01,
             description="learning rate",
             continuous_update=False,
             style=WHOLE_LABEL,
+            layout=SLIDER,
         )
         self.updates = ipywidgets.Dropdown(
             options=[500, 1000, 2000, 5000, 10000],
             value=2000,
             description="updates",
             style=WHOLE_LABEL,
+            layout=NARROW,
         )
         self.seed = ipywidgets.BoundedIntText(
-            value=0, min=0, max=10**6, description="seed", style=WHOLE_LABEL
+            value=0, min=0, max=10**6, description="seed", style=WHOLE_LABEL, layout=NARROW
         )
-        settings = [self.gamma, self.objective, self.learning_rate, self.updates, self.seed]
+        settings = [
+            self.gamma,
+            self.objective,
+            self.backward_policy,
+            self.learning_rate,
+            self.updates,
+            self.seed,
+        ]
         for each in settings:
             each.observe(self.renew, "value")
         self.dashboard = TrainingDashboard(self._training())
         self.control = ipywidgets.VBox(
             [
-                ipywidgets.HTML(f"<h3>{name}</h3>"),
+                ipywidgets.HTML(f"<b>{name}</b>"),
                 ipywidgets.HBox(settings, layout=WRAPPED_ROW),
                 self.dashboard.control,
             ],
-            layout={"flex": "1 1 28em", "min_width": "min(20em, 100%)"},
+            layout={"flex": "1 1 26em", "min_width": "min(20em, 100%)"},
         )
 
     def renew(self, _=None) -> None:
-        """The next start is one of a new run."""
-        self.dashboard.plan(self._training)
+        """Put an untrained run of the present settings in the place of the one before."""
+        self.dashboard.show(self._training())
 
     def _training(self):
         agent = GFNAgent(
             PaintedGrid(self._rewards_of()),
             gamma=self.gamma.value,
             learning_rate=self.learning_rate.value,
-            log_z_learning_rate=self.learning_rate.value,
+            backward_policy=self.backward_policy.value,
             seed=self.seed.value,
         )
         return LiveTraining(agent, Settings(self.updates.value, self.objective.value))
 
 
+def _choice(description, names):
+    return ipywidgets.Dropdown(
+        options=[(name.replace("_", " "), name) for name in names],
+        description=description,
+        style=WHOLE_LABEL,
+        layout=NARROW,
+    )
+
+
 class Playground:
-    """The whole page. Attributes: `editor`, `first` and `second` (runs), `compare`, `control`."""
+    """The whole page.
+
+    Attributes: `editor`, `first` and `second` (runs), `compare`, `start_both`, `control`.
+    """
 
     def __init__(self):
         self.editor = RewardEditor()
@@ -194,24 +231,45 @@ class Playground:
         self.compare = ipywidgets.Checkbox(
             description="compare two settings side by side", indent=False
         )
-        self.second.control.layout.display = "none"
+        self.start_both = ipywidgets.Button(description="Start both", button_style="primary")
         self.compare.observe(self._show_second, "value")
+        self.start_both.on_click(self._start_both)
         self.editor.on_change = self._renew
+        self._on_the_same_axes(self.first.dashboard, self.second.dashboard)
+        self._on_the_same_axes(self.second.dashboard, self.first.dashboard)
         runs = ipywidgets.HBox(
             [self.first.control, self.second.control],
             layout={"flex_flow": "row wrap", "flex": "1 1 30em"},
         )
-        reward = ipywidgets.VBox([self.editor.control, self.compare])
+        reward = ipywidgets.VBox([self.editor.control, self.compare, self.start_both])
         self.control = ipywidgets.HBox([reward, runs], layout={"flex_flow": "row wrap"})
+        self._show_second()
 
     def show(self) -> None:
-        """Display the page."""
-        text = "The playground (run this cell to use it): paint a reward, train, watch."
-        display_control(self.control, self.first.dashboard.picture, text)
+        """Display the page. Where no widgets run, on GitHub say, it shows how a run ends."""
+        # Voilà's visitors see the page itself, and would only wait for that picture.
+        visited = "VOILA_SERVER_URL" in os.environ
+        png, text = picture_of_run(self.first.dashboard.training, finished=not visited)
+        display_control(self.control, png, f"{TEXT} {text}")
 
-    def _show_second(self, change):
-        self.second.control.layout.display = "" if change["new"] else "none"
+    def _on_the_same_axes(self, dashboard, other):
+        """Draw the other run's curves in grey behind this one's, while both are shown."""
+        dashboard.beside = lambda: other.history if self.compare.value else None
+        dashboard.on_stop = lambda: self.compare.value and other.redraw_curves()
+
+    def _show_second(self, _=None):
+        for each in (self.second.control, self.start_both):
+            each.layout.display = "" if self.compare.value else "none"
+        self.second.renew()  # with what was painted meanwhile
+        self.first.dashboard.redraw_curves()
+
+    def _start_both(self, _):
+        for run in (self.first, self.second):
+            if run.dashboard.training.finished:
+                run.renew()
+            run.dashboard.start()
 
     def _renew(self):
         self.first.renew()
-        self.second.renew()
+        if self.compare.value:
+            self.second.renew()

@@ -2,12 +2,16 @@
 
 Each function draws from exact quantities where the environment lists its states, and returns the
 matplotlib Figure, or draws into the given axes. Pictures of the grid are for two dimensions.
+
+Each raises ValueError or TypeError, naming the argument, before it opens a figure.
 """
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import PathPatch
@@ -15,8 +19,18 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
 from gfn_utils import evaluation
-from gfn_utils.environments import Grid
+from gfn_utils.environments import Environment, Grid
+from gfn_utils.environments.base import check_states
 from gfn_utils.sampling import Trajectories
+from gfn_utils.validation import (
+    check_choice,
+    check_flag,
+    check_instance,
+    check_integer,
+    check_number,
+    check_numbers,
+    shown,
+)
 
 REWARD_MAP = "viridis"
 PROBABILITY_MAP = "cividis"
@@ -66,9 +80,12 @@ def grid_map(
 
     `label` names the quantity with its unit; `number_format`, ".2f" say, writes it in each cell.
     """
+    values = _on_grid(env, "values", values)
+    vmin = check_number("vmin", vmin)
+    vmax = values.max() if vmax is None else check_number("vmax", vmax, minimum=vmin)
+    _check_colour_map(cmap)
+    _check_format(number_format)
     ax = _grid_axes(env, ax)
-    values = np.asarray(values, float).reshape(env.height, env.height)
-    vmax = values.max() if vmax is None else vmax
     image = ax.imshow(values.T, origin="lower", cmap=cmap, vmin=vmin, vmax=vmax)
     ax.figure.colorbar(image, ax=ax, label=label, shrink=0.85)
     ax.set_title(title)
@@ -83,13 +100,14 @@ def grid_map(
 
 def reward(env: Grid, number_format: str | None = ".2f", ax: Axes | None = None) -> Figure:
     """R(x) in every cell of a two-dimensional grid."""
+    check_grid("env", env)
     values = np.exp(env.log_reward(env.states()))
     return grid_map(env, values, "reward R(x)", "", REWARD_MAP, None, number_format, ax)
 
 
 def reward_slices(env: Grid) -> Figure:
     """R(x) on a three-dimensional grid: one slice for each value of the last coordinate."""
-    _require_dimensions(env, 3)
+    check_grid("env", env, 3)
     values = np.exp(env.log_reward(env.states())).reshape([env.height] * 3)
     figure, axes = plt.subplots(
         1, env.height, figsize=(1.35 * env.height, 1.9), sharex=True, sharey=True
@@ -109,19 +127,23 @@ def distributions(
 ) -> Figure | SubFigure:
     """Distributions over the cells side by side on one colour scale: `target=..., learned=...`.
 
-    The scale ends at `vmax`, by default the largest probability of all, and what is higher has the
-    colour of its end. Drawn into an empty `figure` if one is given.
+    The scale ends at `vmax`, by default the target's largest probability, and what is higher has
+    the colour of its end. Drawn into an empty `figure` if one is given.
     """
-    _require_dimensions(env, 2)
+    check_grid("env", env)
+    named = {name: _distribution(env, name, values) for name, values in named.items()}
+    if not named:
+        raise TypeError("distributions must be named, as in target=env.target(); got none")
+    _check_figure(figure)
     highest = max(np.max(values) for values in named.values())
-    vmax = highest if vmax is None else vmax
+    vmax = env.target().max() if vmax is None else check_number("vmax", vmax, above=0.0)
     if figure is None:
         figure = plt.figure(figsize=(CELL * len(named) + 0.6, CELL))
     axes = figure.subplots(1, len(named), squeeze=False)
     for ax, (name, values) in zip(axes[0], named.items(), strict=True):
         _grid_axes(env, ax)
         image = ax.imshow(
-            np.reshape(values, [env.height] * 2).T,
+            values.T,
             origin="lower",
             cmap=PROBABILITY_MAP,
             vmin=0,
@@ -135,7 +157,7 @@ def distributions(
 
 def policy(agent, title: str = "", ax: Axes | None = None) -> Figure:
     """P_F in every cell: arrows as long as a move is probable, octagons as large as the stop."""
-    env = agent.env
+    env = env_of(agent)
     ax = _grid_axes(env, ax, side=4.6)
     cells = np.asarray(env.states())
     p_forward = np.exp(agent.log_policy(env.states())[0])
@@ -154,11 +176,15 @@ def walk(
     From the last cell arrows as long as each of the `moves` `[2]` is probable, forward by P_F or
     backward by P_B, and an octagon as large as the `stop` is probable.
     """
+    check_grid("env", env)
+    passed = np.asarray(check_states(env, passed, "passed"))
+    moves = _probabilities("moves", moves, [2])
+    stop = float(_probabilities("stop", stop, []))
+    check_flag("backward", backward)
     ax = _grid_axes(env, ax)
     rewards = np.reshape(np.exp(env.log_reward(env.states())), [env.height] * 2)
     ax.imshow(rewards.T, origin="lower", cmap=REWARD_MAP, vmin=0, alpha=0.2)
     colour = BACKWARD if backward else FORWARD
-    passed, moves = np.asarray(passed), np.asarray(moves)
     ax.plot(*passed.T, "o-", color=colour, linewidth=3, markersize=5, alpha=0.5)
     here = passed[-1]
     sign = -1 if backward else 1
@@ -176,7 +202,10 @@ def walk(
 
 def trajectories(env: Grid, drawn: Trajectories, most: int = 200) -> Figure:
     """Left: the first `most` paths, a little apart. Right: all ends, marks sized by reward."""
-    _require_dimensions(env, 2)
+    check_grid("env", env)
+    check_instance("drawn", drawn, Trajectories, "Trajectories")
+    ends = np.asarray(check_states(env, drawn.terminal, "drawn.terminal"))
+    most = check_integer("most", most, minimum=1)
     figure, (left, right) = plt.subplots(1, 2, figsize=(2 * CELL, CELL))
     rng = np.random.default_rng(0)
     _grid_axes(env, left)
@@ -185,7 +214,6 @@ def trajectories(env: Grid, drawn: Trajectories, most: int = 200) -> Figure:
         left.plot(*path.T, color=FORWARD, alpha=0.15, linewidth=1)
     left.set_title(f"the first {min(most, len(drawn.actions)):,} paths")
     _grid_axes(env, right)
-    ends = np.asarray(drawn.terminal)
     size = 6 * np.exp(np.asarray(drawn.log_reward)) + 0.3
     right.scatter(*(ends + rng.normal(0, 0.13, ends.shape)).T, s=size, color=STOP, alpha=0.35)
     right.set_title(f"ends of {len(ends):,}, sized by R(x)")
@@ -197,7 +225,7 @@ def pipes(agent, z: float, title: str = "", ax: Axes | None = None) -> Figure:
 
     `z` units enter at the origin and divide as the agent's P_F says.
     """
-    env = agent.env
+    env, z = env_of(agent), check_number("z", z, above=0.0)
     ax = _grid_axes(env, ax, side=4.6)
     cells = np.asarray(env.states())
     edge = evaluation.flows(agent, z).edge
@@ -223,45 +251,107 @@ def learning_curves(
     `progress` says what the entries of `history.loss` are: "epoch" or "update". Drawn into an
     empty `figure` if one is given.
     """
+    _check_history(history)
+    check_instance("env", env, Environment | None, "an Environment or None")
+    check_choice("progress", progress, ("epoch", "update"))
+    _check_figure(figure)
     if figure is None:
         figure = plt.figure(figsize=(10, 2.9))
     axes = figure.subplots(1, 3)
-    number = np.arange(1, len(history.loss) + 1)
-    axes[0].semilogy(number, history.loss, color=LEARNED, linewidth=1)
-    axes[0].set(title="loss (nats²)", xlabel=progress)
-    axes[1].plot(number, history.log_z, color=LEARNED, linewidth=1.5, label="learned")
-    if env is not None:
+    _draw_curves(axes, history, LEARNED)
+    _limit_error(axes[2])
+    if env is not None and env.n_states is not None:
         axes[1].axhline(env.log_partition(), color=EXACT, linestyle="--", label="exact")
     axes[1].legend()
-    axes[1].set(title="log Z (nats)", xlabel=progress)
-    axes[2].semilogy(history.evaluated_at, history.l1_error, "o-", color=LEARNED, markersize=3)
-    axes[2].set(title="exact L1 error", xlabel="update", ylim=(None, 2.2))
-    axes[2].set_ylim(bottom=min(0.1, axes[2].get_ylim()[0]))
+    for ax, what in zip(axes, (progress, progress, "update"), strict=True):
+        ax.set_xlabel(what)
     return figure
 
 
 def training(env: Grid, learned, history, total: int, figure: Figure) -> Figure:
-    """A run of `total` updates so far: its curves, and the target beside what is `learned`.
+    """A run of `total` updates so far: the maps beside the curves.
 
-    `learned` is a distribution `[n_states]`. Drawn into an empty figure, of any size.
+    Takes what `training_maps` and `training_curves` take. Drawn into an empty figure that is twice
+    as wide as it is high.
     """
-    above, below = figure.subfigures(2, 1, height_ratios=[1, 1.15])
-    width = figure.get_size_inches()[0]
-    learning_curves(history, env, "update", above)
-    above.subplots_adjust(
-        left=0.6 / width, right=1 - 0.2 / width, bottom=0.24, top=0.87, wspace=0.35
-    )
-    above.axes[1].set_ylim(bottom=min(0.0, above.axes[1].get_ylim()[0]))
-    for ax in above.axes:
+    left, right = figure.subfigures(1, 2)
+    training_maps(env, learned, left)
+    training_curves(env, history, total, right)
+    return figure
+
+
+def training_maps(env: Grid, learned, figure: Figure | SubFigure) -> Figure | SubFigure:
+    """The target beside what is `learned` `[n_states]`, on the target's colour scale.
+
+    Drawn into an empty figure.
+    """
+    figure.subplots_adjust(left=0.13, right=0.87, bottom=0.2, top=0.91, wspace=0.1)
+    distributions(env, figure=figure, target=env.target(), learned=learned)
+    ticks = range(0, env.height, -(-env.height // 4))
+    for ax in figure.axes[:2]:
+        ax.set(xticks=ticks, yticks=ticks)
+    figure.axes[1].set(ylabel="", yticklabels=[])
+    return figure
+
+
+def training_curves(
+    env: Grid, history, total: int, figure: Figure | SubFigure, beside=None
+) -> Figure | SubFigure:
+    """Loss, log Z and exact L1 error, one above the other, over a run of `total` updates.
+
+    `beside` is the History of another run, drawn in grey on the same axes. A log Z of NaN is one
+    that the objective does not learn. Drawn into an empty figure.
+    """
+    check_grid("env", env)
+    _check_history(history)
+    total = check_integer("total", total, minimum=1)
+    _, log_z, error = axes = figure.subplots(3, 1, sharex=True)
+    figure.subplots_adjust(left=0.14, right=0.95, bottom=0.15, top=0.93, hspace=0.5)
+    if beside is not None:
+        _check_history(beside)
+        _draw_curves(axes, beside, "0.65", "other run")
+    _draw_curves(axes, history, LEARNED)
+    _limit_error(error)
+    log_z.axhline(env.log_partition(), color=EXACT, linestyle="--", label="exact")
+    log_z.set_ylim(bottom=min(0.0, log_z.get_ylim()[0]))
+    if len(history.loss) and np.isnan(history.log_z).all():
+        _say(log_z, "not learned by this objective")
+    else:
+        log_z.legend(fontsize=8, loc="lower right", ncols=3, handlelength=1.2, columnspacing=1.0)
+    if len(history.loss) and not len(history.l1_error):
+        _say(error, "not tracked where there are so many states")
+    for ax in axes:
         ax.set_xlim(0, total)
         ax.minorticks_off()
-    below.subplots_adjust(left=0.08, right=0.98, bottom=0.17, top=0.9)
-    distributions(env, env.target().max(), below, target=env.target(), learned=learned)
+    error.set_xlabel("update")
     return figure
+
+
+def _draw_curves(axes, history, colour, label="learned"):
+    """Loss, log Z and exact L1 error of a run, each in its axes."""
+    number = np.arange(1, len(history.loss) + 1)
+    axes[0].semilogy(number, history.loss, color=colour, linewidth=1)
+    axes[0].set(title="loss (nats²)")
+    axes[1].plot(number, history.log_z, color=colour, linewidth=1.5, label=label)
+    axes[1].set(title="log Z (nats)")
+    axes[2].semilogy(history.evaluated_at, history.l1_error, "o-", color=colour, markersize=3)
+    axes[2].set(title="exact L1 error")
+
+
+def _limit_error(ax):
+    """Room for all of an error's curve, and for at least 0.1 to 2."""
+    ax.set_ylim(min(0.1, ax.get_ylim()[0]), 2.2)
+
+
+def _say(ax, text):
+    """Words in the middle of axes in which there is nothing to see."""
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="0.35")
 
 
 def imbalance_parabola(delta: float, limit: float, ax: Axes | None = None) -> Figure:
     """The loss δ² against the imbalance δ up to ±`limit` nats, and its tangent at `delta`."""
+    delta, limit = check_number("delta", delta), check_number("limit", limit, above=0.0)
+    _check_axes(ax)
     if ax is None:
         _, ax = plt.subplots(figsize=(4.6, 3.2))
     across = np.linspace(-limit, limit, 201)
@@ -278,7 +368,18 @@ def imbalance_parabola(delta: float, limit: float, ax: Axes | None = None) -> Fi
 def noise_floor(
     floor: dict[int, float], n_samples: int, error: float, ax: Axes | None = None
 ) -> Figure:
-    """The expected L1 error of a perfect sampler `{n: floor}`, and one sample's beside it."""
+    """The expected L1 error of a perfect sampler `{n: floor}`, and one sample's beside it.
+
+    `n_samples` is one of the n; `error` is above 0.
+    """
+    check_instance("floor", floor, dict, "a dict from numbers of samples to L1 errors")
+    n_samples = check_integer("n_samples", n_samples, minimum=1)
+    if n_samples not in floor:
+        raise ValueError(f"n_samples must be one of {[*floor]}, got {shown(n_samples)}")
+    for n in floor:
+        check_number(f"floor[{n!r}]", floor[n], above=0.0)
+    error = check_number("error", error, minimum=0.0)
+    _check_axes(ax)
     if ax is None:
         _, ax = plt.subplots(figsize=(4.2, 3.2))
     ax.loglog(list(floor), list(floor.values()), "--", color=EXACT, label="noise floor")
@@ -329,6 +430,11 @@ def sequence_logo(words, alphabet: str, title: str = "", ax: Axes | None = None)
     as high as the information log₂(n_letters) − entropy, and each letter takes the part of it that
     its frequency is (Schneider and Stephens 1990).
     """
+    words = _check_words(words)
+    check_instance("alphabet", alphabet, str, "a string of different letters")
+    if not alphabet or len(set(alphabet)) < len(alphabet):
+        raise ValueError(f"alphabet must be a string of different letters, got {alphabet!r}")
+    _check_axes(ax)
     places = np.array([list(word) for word in words])
     count = np.stack([(places == letter).sum(axis=0) for letter in alphabet], axis=1)
     frequency = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
@@ -363,9 +469,96 @@ def _draw_letter(ax, letter, number, place, bottom, height):
     ax.add_patch(PathPatch(stretch.transform_path(outline), color=colour, linewidth=0))
 
 
-def _require_dimensions(env, ndim):
+def env_of(agent) -> Environment:
+    """The environment of a GFNAgent or a PolicyTable; TypeError if it is neither."""
+    env = getattr(agent, "env", None)
+    if not isinstance(env, Environment) or not hasattr(agent, "log_policy"):
+        raise TypeError(f"agent must be a GFNAgent or a PolicyTable, got {shown(agent)}")
+    return env
+
+
+def check_grid(name: str, env, ndim: int = 2) -> Grid:
+    """Return `env`, which is called `name`; raise unless it can be drawn as a grid."""
+    check_instance(name, env, Environment, "an Environment")
     if not isinstance(env, Grid) or env.ndim != ndim:
-        raise ValueError(f"env must be a grid of {ndim} dimensions to be drawn, got {env!r}")
+        raise ValueError(f"{name} must be a grid of {ndim} dimensions to be drawn, got {env!r}")
+    if env.n_states is None:
+        raise ValueError(f"{name} must be small enough to list its states, got {env!r}")
+    return env
+
+
+def _on_grid(env, name, values):
+    """Numbers in the order of `env.states()`, `[n_states]`, as `[height, height]`."""
+    check_grid("env", env)
+    numbers, side = check_numbers(name, values), env.height
+    if numbers.shape not in [(side**2,), (side, side)]:
+        raise ValueError(
+            f"{name} must have a number for each of the {side**2:,} states, "
+            f"got shape {list(numbers.shape)}"
+        )
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be finite, got {shown(values)}")
+    return numbers.reshape(side, side)
+
+
+def _distribution(env, name, values):
+    """Probabilities of the states in the order of `env.states()`, as `[height, height]`."""
+    numbers = _on_grid(env, name, values)
+    if numbers.min() < 0 or not np.isclose(numbers.sum(), 1, rtol=0, atol=1e-3):
+        raise ValueError(
+            f"{name} must be probabilities: at least 0, with the sum 1; "
+            f"got a least of {numbers.min():g} and a sum of {numbers.sum():g}"
+        )
+    return numbers
+
+
+def _probabilities(name, values, shape):
+    """Numbers from 0 to 1, which may be a rounding error outside."""
+    numbers = check_numbers(name, values)
+    inside = (numbers >= -1e-6) & (numbers <= 1 + 1e-6)
+    if list(numbers.shape) != shape or not inside.all():
+        raise ValueError(f"{name} must be from 0 to 1, of shape {shape}, got {shown(values)}")
+    return numbers
+
+
+def _check_history(history):
+    if not all(hasattr(history, name) for name in ("loss", "log_z", "evaluated_at", "l1_error")):
+        raise TypeError(f"history must be a History, as train returns, got {shown(history)}")
+
+
+def _check_words(given):
+    form = "strings of one length, at least one"
+    try:
+        words = list(given)
+    except TypeError as error:
+        raise TypeError(f"words must be {form}, got {shown(given)}") from error
+    if isinstance(given, str) or not all(isinstance(word, str) for word in words):
+        raise TypeError(f"words must be {form}, got {shown(words)}")
+    if len({len(word) for word in words}) != 1 or not words[0]:
+        raise ValueError(f"words must be {form}, got {shown(words)}")
+    return words
+
+
+def _check_axes(ax):
+    check_instance("ax", ax, Axes | None, "Axes of matplotlib or None")
+
+
+def _check_figure(figure):
+    check_instance("figure", figure, Figure | SubFigure | None, "a matplotlib Figure or None")
+
+
+def _check_colour_map(cmap):
+    if not isinstance(cmap, Colormap) and str(cmap) not in matplotlib.colormaps:
+        raise ValueError(f"cmap must name a colour map of matplotlib, got {shown(cmap)}")
+
+
+def _check_format(number_format):
+    try:
+        format(0.0, "" if number_format is None else number_format)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f'number_format must format a number, as ".2f" does, got {shown(number_format)}'
+        ) from error
 
 
 def _draw_moves(ax, cells, probabilities, colour, sign=1, tail=0.12, length=0.75, width=0.006):
@@ -390,7 +583,8 @@ def _draw_moves(ax, cells, probabilities, colour, sign=1, tail=0.12, length=0.75
 
 def _grid_axes(env, ax, side=CELL):
     """Axes on which cell (x₀, x₁) is the unit square around that point."""
-    _require_dimensions(env, 2)
+    check_grid("env", env)
+    _check_axes(ax)
     if ax is None:
         _, ax = plt.subplots(figsize=(side + 0.6, side))
     last = env.height - 1

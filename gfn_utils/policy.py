@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from gfn_utils.environments import Environment
-from gfn_utils.validation import check_integer
+from gfn_utils.validation import check_integer, shown
 
 LogPolicy = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 
@@ -25,7 +25,7 @@ FIRST_WEIGHTS = ("small_heads", "fan_in")
 def check_hidden(hidden) -> tuple[int, ...]:
     """Return the units of the dense layers as a tuple; raise TypeError or ValueError otherwise."""
     if not isinstance(hidden, (tuple, list)):
-        raise TypeError(f"hidden must be a tuple of integers of at least 1, got {hidden!r}")
+        raise TypeError(f"hidden must be a tuple of integers of at least 1, got {shown(hidden)}")
     return tuple(check_integer("hidden", units, minimum=1) for units in hidden)
 
 

@@ -340,13 +340,13 @@ def objects_seen(env: Environment, trajectories: Trajectories, within: int = 2) 
     passed = tf.boolean_mask(trajectories.states[:, :-1], trajectories.actions != PADDING)
     seen = np.unique(passed, axis=0)
     for _ in range(within):
-        allowed = np.asarray(env.forward_mask(seen))[:, : env.stop_action]
+        allowed = np.asarray(env.forward_mask(tf.constant(seen)))[:, : env.stop_action]
         if np.count_nonzero(allowed) * seen[0].size > MOST_NUMBERS_SEEN:
             break
         rows, actions = np.nonzero(allowed)
         children = env.step(tf.constant(seen[rows]), tf.constant(actions, tf.int32))
         seen = np.unique(np.concatenate([seen, children]), axis=0)
-    return seen[np.asarray(env.forward_mask(seen))[:, env.stop_action]]
+    return seen[np.asarray(env.forward_mask(tf.constant(seen)))[:, env.stop_action]]
 
 
 def mix_with_uniform(log_pf: tf.Tensor, mask: tf.Tensor, gamma) -> tf.Tensor:

@@ -70,6 +70,13 @@ def check_choice(name: str, value, choices) -> str:
     raise kind(f"{name} must be one of {', '.join(map(repr, choices))}, got {shown(value)}")
 
 
+def check_instance(name: str, value, kind, allowed: str):
+    """Return `value`; raise TypeError, saying what is `allowed`, unless it is of this kind."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {allowed}, got {shown(value)}")
+    return value
+
+
 def check_flag(name: str, value) -> bool:
     """Return `value` as a bool; raise TypeError unless it is True or False, NumPy's included."""
     flag = _unwrapped(value)

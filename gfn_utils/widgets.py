@@ -22,11 +22,11 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 from gfn_utils import evaluation, losses, plotting
-from gfn_utils.environments import Environment
+from gfn_utils.environments import Environment, Grid
 from gfn_utils.environments.base import check_states
 from gfn_utils.policy import PolicyTable, tabulate, uniform_log_policy
 from gfn_utils.sampling import PADDING, Trajectories, log_probabilities, mix_with_uniform
-from gfn_utils.validation import check_integer, check_number
+from gfn_utils.validation import check_flag, check_instance, check_integer, check_number, shown
 
 DRAWING = threading.RLock()
 """Hold this while drawing, `with DRAWING:`, since Matplotlib is not made for several threads."""
@@ -51,16 +51,22 @@ class Picture(ipywidgets.HTML):
 
     def show(self, figure: Figure, alt: str) -> None:
         """Show the figure in the place of the one before, and close it."""
-        with DRAWING:
-            png = io.BytesIO()
-            figure.savefig(png, format="png", dpi="figure")
-            plt.close(figure)
-        self.png = png.getvalue()
+        self.png = png_of(figure)
         encoded = base64.b64encode(self.png).decode()
         self.value = (
             f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{encoded}" '
             'style="max-width:100%">'
         )
+
+
+def png_of(figure: Figure) -> bytes:
+    """The figure as a PNG; it is closed."""
+    check_instance("figure", figure, Figure, "a matplotlib Figure")
+    with DRAWING:
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi="figure")
+        plt.close(figure)
+    return png.getvalue()
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -76,13 +82,13 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def display_control(control: ipywidgets.Widget, picture: Picture, text: str) -> None:
-    """Show a control; where no widgets run the picture as it is now, or else the text.
+def display_control(control: ipywidgets.Widget, png: bytes, text: str) -> None:
+    """Show a control; where no widgets run a picture of it, or else the text.
 
     They are one output in three forms. The text is saved and compared: no measured numbers in it.
     """
     view = {"version_major": 2, "version_minor": 0, "model_id": control.model_id}
-    display({WIDGET_VIEW: view, "image/png": picture.png, "text/plain": text}, raw=True)
+    display({WIDGET_VIEW: view, "image/png": png, "text/plain": text}, raw=True)
 
 
 def trajectory_player(
@@ -97,6 +103,7 @@ def trajectory_player(
     Forward from the origin, with P_F of what can come next, or `backward` from the object, with
     P_B. `log_z` in nats is by default the agent's. Begins with trajectory 0 after `step` actions.
     """
+    backward = check_flag("backward", backward)
     walks = _Walks(agent, trajectories, log_z)
     last = walks.n_actions.tolist()
     step = check_integer("step", step, minimum=0, maximum=last[0])
@@ -139,7 +146,7 @@ class _Walks:
     """Trajectories, and what an agent says of each of their steps."""
 
     def __init__(self, agent, trajectories, log_z):
-        self.env = _env_of(agent)
+        self.env = _grid_of(agent)
         _check_trajectories("trajectories", trajectories, self.env)
         self.log_z = _log_z_of(agent) if log_z is None else check_number("log_z", log_z)
         self.table = tabulate(self.env, agent.log_policy)
@@ -219,8 +226,7 @@ def exploration_slider(agent, gamma: float = 0.0) -> ipywidgets.VBox:
 
     Takes an agent or a PolicyTable of a two-dimensional grid, and the γ to begin with.
     """
-    gamma = check_number("gamma", gamma, minimum=0.0, maximum=1.0)
-    env = _env_of(agent)
+    env, gamma = _grid_of(agent), check_number("gamma", gamma, minimum=0.0, maximum=1.0)
     table = tabulate(env, agent.log_policy)
     mask, target = env.forward_mask(env.states()), env.target()
     slider = _slider(ipywidgets.FloatSlider, "exploration γ", gamma, 0.0, 1.0, 0.05)
@@ -250,7 +256,7 @@ def pipes_slider(agent) -> ipywidgets.VBox:
 
     Takes an agent or a PolicyTable of a two-dimensional grid.
     """
-    env = _env_of(agent)
+    env = _grid_of(agent)
     uniform = np.exp(tabulate(env, uniform_log_policy(env)).log_pb)
     learned = np.exp(tabulate(env, agent.log_policy).log_pb)
     slider = _slider(ipywidgets.FloatSlider, "w, the weight of the agent's P_B", 1.0, 0, 1, 0.1)
@@ -326,7 +332,7 @@ class _Scores:
     """What an agent says of one trajectory, of which one step's probability can be changed."""
 
     def __init__(self, agent, trajectory, step):
-        env = _env_of(agent)
+        env = plotting.env_of(agent)
         _check_trajectories("trajectory", trajectory, env)
         if len(trajectory.actions) != 1:
             raise ValueError(f"trajectory must hold exactly one, got {len(trajectory.actions)}")
@@ -356,9 +362,7 @@ def noise_floor_slider(env: Environment) -> ipywidgets.VBox:
 
     The samples come straight from the target; another draw is another seed.
     """
-    if not isinstance(env, Environment):
-        raise TypeError(f"env must be an Environment, got {env!r}")
-    target = env.target()
+    target = plotting.check_grid("env", env).target()
     floor = {n: evaluation.noise_floor(target, n) for n in SAMPLE_SIZES}
     size = ipywidgets.SelectionSlider(
         options=[(f"{n:,}", n) for n in SAMPLE_SIZES],
@@ -432,25 +436,22 @@ def _control(
         each.observe(redraw, "value")
     beside = ipywidgets.HBox([picture, numbers], layout=WRAPPED_ROW)
     control = ipywidgets.VBox([*inputs, beside])
-    display_control(control, picture, text)
+    display_control(control, picture.png, text)
     return control, redraw
 
 
-def _env_of(agent) -> Environment:
-    if not isinstance(getattr(agent, "env", None), Environment):
-        raise TypeError(f"agent must be a GFNAgent or a PolicyTable, got {type(agent).__name__}")
-    return agent.env
+def _grid_of(agent) -> Grid:
+    return plotting.check_grid("agent.env", plotting.env_of(agent))
 
 
 def _log_z_of(agent) -> float:
     if not hasattr(agent, "log_z"):
-        raise TypeError(f"agent must be a GFNAgent, which knows log Z, got {type(agent).__name__}")
+        raise TypeError(f"agent must be a GFNAgent, which knows log Z, got {shown(agent)}")
     return float(agent.log_z)
 
 
 def _check_trajectories(name, trajectories, env):
-    if not isinstance(trajectories, Trajectories):
-        raise TypeError(f"{name} must be Trajectories, got {type(trajectories).__name__}")
+    check_instance(name, trajectories, Trajectories, "Trajectories")
     check_states(env, trajectories.terminal, f"{name}.terminal")
 
 

@@ -347,3 +347,16 @@ def test_log_policies_without_flows_have_two_results(randomise):
     three = training.log_policy_of_weights(agent.kind)(weights_of(agent))(states)
     for found, expected in zip(three, two, strict=False):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_offline_log_variance_leaves_the_padding_out():
+    # 16 objects in batches of 6 leave one of 4 and two that only fill up.
+    rng = np.random.default_rng(0)
+    log_pf, log_pb = (tf.constant(rng.normal(size=[6, 3])) for _ in range(2))
+    log_reward = tf.constant(rng.normal(size=6))
+    weight = tf.constant([1.0, 1, 1, 1, 0, 0], tf.float64)
+    loss = losses.log_variance(log_pf, log_pb, log_reward, weight)
+    ratio = np.sum(log_pf - log_pb, axis=1) - log_reward
+    assert float(losses.weighted_mean(loss, weight)) == pytest.approx(np.var(ratio[:4]))
+    whole = losses.log_variance(log_pf, log_pb, log_reward)
+    assert float(losses.weighted_mean(whole)) == pytest.approx(np.var(ratio))

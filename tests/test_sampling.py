@@ -472,3 +472,36 @@ def test_masked_softmax_renormalises_over_the_allowed():
         [-math.inf] * 3,
     ]
     np.testing.assert_allclose(masked_log_softmax(logits, mask), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("n", [3, 64, 65, 300])
+def test_actions_few_or_many_are_drawn_by_their_probabilities_and_none_that_is_impossible(n):
+    rng = np.random.default_rng(n)
+    p = np.where(rng.random(n) < 0.5, 0, rng.random(n))
+    p[[0, -1]] = 0
+    p[1] += 0.1
+    p /= p.sum()
+    uniform = np.append(rng.random(200_000), [2.0**-53, 1 - 2.0**-53])
+    with np.errstate(divide="ignore"):
+        log_p = tf.constant(np.tile(np.log(p), [len(uniform), 1]))
+    for way in (sampling.draw, tf.function(sampling.draw, jit_compile=True)):
+        drawn = np.asarray(way(log_p, tf.constant(uniform)))
+        counts = np.bincount(drawn, minlength=n)
+        assert counts[p == 0].sum() == 0
+        # Six standard errors: one action of one case in 500 million lies further out by chance.
+        error = np.sqrt(p * (1 - p) / len(uniform))
+        assert (np.abs(counts / len(uniform) - p) <= 6 * error + 1e-12).all()
+
+
+def test_neighbours_that_would_fill_the_memory_are_left_out(monkeypatch):
+    env = HyperGrid(2, 8)
+    trajectories = sampling.sample_forward(
+        env, uniform_log_policy(env), 2, tf.constant([1, 2]), 0.0
+    )
+    near = [sampling.objects_seen(env, trajectories, within) for within in (0, 1, 2)]
+    assert len(near[0]) < len(near[1]) < len(near[2])
+    # Each state has at most two children of two numbers.
+    monkeypatch.setattr(sampling, "MOST_NUMBERS_SEEN", 2 * 2 * len(near[0]))
+    np.testing.assert_array_equal(sampling.objects_seen(env, trajectories), near[1])
+    monkeypatch.setattr(sampling, "MOST_NUMBERS_SEEN", 1)
+    np.testing.assert_array_equal(sampling.objects_seen(env, trajectories), near[0])

@@ -216,6 +216,23 @@ def test_the_player_tells_every_step_of_a_trajectory(agent, backward, drawn):
         assert number(control, "imbalance δ =") == near(delta)
 
 
+def test_distributions_end_at_the_highest_target_and_the_bar_says_what_is_beyond():
+    rewards = np.array([float(brute_force.reward(cell, 4)) for cell in CELLS])
+    target = rewards / rewards.sum()
+    at_origin = np.eye(16)[0]
+    for named, beyond in (
+        ({"target": target, "learned": at_origin}, "max"),
+        ({"untrained": at_origin}, "max"),
+        ({"even": np.full(16, 1 / 16)}, "neither"),
+    ):
+        figure = plotting.distributions(GRID, **named)
+        maps = [ax.images[0] for ax in figure.axes[: len(named)]]
+        for each in maps:
+            assert each.get_clim() == pytest.approx((0, target.max()))
+        assert maps[-1].colorbar.extend == beyond
+    plt.close("all")
+
+
 def near(value):
     """Equal to the three digits that are shown."""
     return pytest.approx(value, abs=5.1e-4)
@@ -384,6 +401,12 @@ def test_what_is_out_of_bounds_is_named(agent):
         (lambda: widgets.loss_sliders(agent, ENDS), TypeError, "trajectory must be Trajectories"),
         (lambda: widgets.pipes_slider(GFNAgent(Subsets())), ValueError, "to be drawn"),
         (lambda: widgets.noise_floor_slider(HyperGrid(3, 4)), ValueError, "to be drawn"),
+        (lambda: widgets.noise_floor_slider(HyperGrid(2, 4000)), ValueError, "small enough"),
+        (lambda: widgets.pipes_slider(GFNAgent(HyperGrid(3, 4))), ValueError, "agent.env must be"),
+        (lambda: widgets.pipes_slider(None), TypeError, "agent must be .* got None"),
+        (lambda: widgets.trajectory_player(agent, path, "no"), TypeError, "backward must be True"),
+        (lambda: widgets.trajectory_player(agent, path, log_z="2"), TypeError, "log_z must be"),
+        (lambda: widgets.Picture().show("a", "b"), TypeError, "figure must be a matplotlib"),
     ]
     for build, error, message in cases:
         with pytest.raises(error, match=message):

@@ -8,17 +8,22 @@ from conftest import LONGEST_RUN, SCREENSHOTS
 from playwright.sync_api import expect
 
 SOON = 30_000
+NUMBER = re.compile(r"^\[\d+\]:$")
 LAPTOP = {"width": 1280, "height": 800}
 
 
 @pytest.fixture
-def lesson(browser, jupyterlab):
+def lesson(browser, jupyterlab, notebooks):
     """A function that opens a lesson, runs all of it and returns the page."""
+    for saved in notebooks.glob("live_training*"):
+        saved.unlink()
     page = browser.new_page(viewport=LAPTOP)
 
-    def open_and_run(name):
+    def open_and_run(name, wait=True):
         page.goto(f"{jupyterlab}/{name}.ipynb?reset")
         run_all(page)
+        if wait:
+            wait_for_last_cell(page)
         return page
 
     yield open_and_run
@@ -29,16 +34,26 @@ def run_all(page):
     cells = page.locator(".jp-Notebook .jp-CodeCell")
     cells.first.wait_for(timeout=SOON)
     # A saved lesson has numbers beside its cells; without outputs they can only be new.
+    clear_outputs(page)
+    menu(page, "Run", "Run All Cells")
+
+
+def clear_outputs(page):
     menu(page, "Edit", "Clear Outputs of All Cells")
     expect(page.locator(".jp-Notebook .jp-OutputArea-child")).to_have_count(0, timeout=SOON)
-    menu(page, "Run", "Run All Cells")
-    number = re.compile(r"^\[\d+\]:$")
-    last = cells.last.locator(".jp-InputPrompt")
-    expect(last).to_have_text(number, timeout=LONGEST_RUN)
-    errors = '[data-mime-type="application/vnd.jupyter.error"]'
-    assert page.locator(f".jp-Notebook {errors}").count() == 0
+
+
+def wait_for_last_cell(page):
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    last = cells.last.locator(".jp-InputPrompt", has_text=NUMBER)
+    last.or_(errors(page)).first.wait_for(timeout=LONGEST_RUN)
+    assert errors(page).count() == 0
     for prompt in cells.locator(".jp-InputPrompt").all():
-        expect(prompt).to_have_text(number)
+        expect(prompt).to_have_text(NUMBER)
+
+
+def errors(page):
+    return page.locator('.jp-Notebook [data-mime-type="application/vnd.jupyter.error"]')
 
 
 def menu(page, name, entry):
@@ -120,14 +135,13 @@ def test_a_slider_changes_the_picture_and_its_text(lesson, name, label):
 
 def test_lesson_05_trains_under_the_hand_and_survives_the_kernel(lesson):
     page = lesson("05_training")
-    control = output_with(page, "updates a picture")
-    button = control.get_by_role("button", name=re.compile("Start|Pause|Continue|Finished"))
-    picture, status = control.locator("img"), control.locator(".widget-html-content").first
-    before = picture.get_attribute("src")
+    control, button, status = dashboard(page)
+    maps = control.locator("img[alt^=Maps]")
+    before = maps.get_attribute("src")
     button.click()
     expect(status).to_have_text(re.compile(r"^\d[\d,]+ of 2,000 updates"), timeout=SOON)
     first = loss_in(status)
-    expect(picture).not_to_have_attribute("src", before, timeout=SOON)
+    expect(maps).not_to_have_attribute("src", before, timeout=SOON)
     page.wait_for_timeout(2500)  # so that a save has been made, and the loss has fallen
     button.click()
     expect(status).to_have_text(re.compile("^paused"), timeout=SOON)
@@ -139,12 +153,18 @@ def test_lesson_05_trains_under_the_hand_and_survives_the_kernel(lesson):
     control.scroll_into_view_if_needed()
     page.screenshot(path=SCREENSHOTS / "lesson_05_paused.png")
 
+    # As the lesson says: after a restart the set-up cell, then the dashboard's.
     menu(page, "Kernel", "Restart Kernel…")
     page.get_by_role("button", name="Confirm Kernel Restart").click()
-    run_all(page)
-    control = output_with(page, "updates a picture")
-    button = control.get_by_role("button", name=re.compile("Start|Pause|Continue"))
-    status = control.locator(".widget-html-content").first
+    clear_outputs(page)
+    expect(numbered_cells(page)).to_have_count(0, timeout=SOON)
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    for number, cell in enumerate([cells.first, cells.filter(has_text="training_dashboard(")], 1):
+        cell.last.locator(".jp-InputArea-editor").click()
+        page.keyboard.press("Control+Enter")
+        prompt = cell.last.locator(".jp-InputPrompt")
+        expect(prompt).to_have_text(f"[{number}]:", timeout=LONGEST_RUN)
+    control, button, status = dashboard(page)
     expect(status).to_have_text(re.compile("^paused"), timeout=SOON)
     assert updates_in(status) == done
     button.click()
@@ -153,6 +173,31 @@ def test_lesson_05_trains_under_the_hand_and_survives_the_kernel(lesson):
     assert error < 0.05
     control.scroll_into_view_if_needed()
     page.screenshot(path=SCREENSHOTS / "lesson_05_finished.png")
+
+
+def test_start_is_answered_while_cells_are_running(lesson):
+    page = lesson("05_training", wait=False)
+    _, button, status = dashboard(page)
+    button.or_(errors(page)).first.wait_for(timeout=LONGEST_RUN)
+    button.click()
+    expect(status).to_have_text(re.compile("^compiling|^\\d"), timeout=SOON)
+    assert numbered_cells(page).count() < page.locator(".jp-Notebook .jp-CodeCell").count()
+    wait_for_last_cell(page)
+    expect(status).to_have_text(re.compile("^finished: 2,000 of 2,000"), timeout=LONGEST_RUN)
+
+
+def dashboard(page):
+    """Container, start button and status of the training dashboard."""
+    control = output_with(page, "updates a picture")
+    button = control.get_by_role("button", name=re.compile("Start|Pause|Continue|Finished"))
+    return control, button, control.locator(".widget-html-content").first
+
+
+def numbered_cells(page):
+    """The cells that have run."""
+    return page.locator(".jp-Notebook .jp-CodeCell").filter(
+        has=page.locator(".jp-InputPrompt", has_text=NUMBER)
+    )
 
 
 def loss_in(status):

@@ -1,0 +1,97 @@
+"""What the notebooks say and check: `lesson.claim`, `lesson.check`, and the rest."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gfn_utils import lesson
+
+
+@pytest.mark.parametrize("holds", [True, np.True_, np.array(True), tf.constant(True)])
+def test_a_claim_that_holds_is_printed(holds, capsys):
+    lesson.claim("two and two are four", holds, 4.0)
+    assert capsys.readouterr().out == "✓ two and two are four  [measured: 4.0]\n"
+
+
+@pytest.mark.parametrize("holds", [False, np.False_, tf.constant(False)])
+def test_a_claim_that_does_not_hold_raises(holds):
+    with pytest.raises(AssertionError, match="this does not hold here: two and two are five"):
+        lesson.claim("two and two are five", holds)
+
+
+@pytest.mark.parametrize(
+    "holds", [float("nan"), 1, 0.0, "no", None, [], np.array([True, True]), np.array(1.0)]
+)
+def test_a_claim_is_true_or_false_and_nothing_else(holds):
+    with pytest.raises(TypeError, match="holds must be True or False, got "):
+        lesson.claim("something", holds)
+
+
+def double(x):
+    return 2 * x
+
+
+CASES = [((1,), 2), ((np.array([1.0, 2.0]),), np.array([2.0, 4.0]))]
+
+
+def verdict(answer, capsys, cases=CASES, **settings):
+    lesson.check(answer, cases, **settings)
+    return capsys.readouterr().out
+
+
+def test_verdicts(capsys):
+    assert verdict(double, capsys) == "✓ Right: double passes the check.\n"
+    assert verdict(functools.partial(double), capsys).startswith("✓ Right: partial")
+    said = verdict(lambda x: x, capsys, hint="Twice.")
+    assert said == "✗ Not yet: <lambda>(1) gave 1, expected 2. Twice.\n"
+    assert "Is a `return` missing?" in verdict(lambda x: None, capsys)
+    assert verdict(lambda x: ..., capsys).startswith("○ Not answered yet")
+    assert "raised ZeroDivisionError" in verdict(lambda x: 1 / 0, capsys)
+
+
+@pytest.mark.parametrize("found", ["two", [[1], [2, 3]], np.nan, {"two": 2}, [2]])
+def test_an_answer_of_another_kind_is_wrong_and_not_an_error(found, capsys):
+    said = verdict(lambda x: found, capsys)
+    assert said.startswith("✗ Not yet: <lambda>(1) gave ")
+    assert "expected 2" in said
+
+
+def test_words_are_compared_as_words(capsys):
+    assert verdict(str.upper, capsys, [(("a",), "A")]).startswith("✓")
+    assert verdict(str.lower, capsys, [(("a",), "A")]).startswith("✗")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((3, CASES), TypeError, "answer must be a function, got 3"),
+        ((double, []), ValueError, "cases must be a list of pairs.* got none"),
+        ((double, None), TypeError, "cases must be a list of pairs.* got None"),
+        ((double, [(1, 2)]), TypeError, r"cases must be a list of pairs.* got \(1, 2\)"),
+        ((double, [((1,), 2, 3)]), TypeError, "cases must be a list of pairs"),
+        ((double, CASES, None), TypeError, "hint must be a sentence, got None"),
+        ((double, CASES, "", -1.0), ValueError, "tolerance must be finite and at least 0"),
+        ((double, CASES, "", np.nan), ValueError, "tolerance must be finite and at least 0"),
+    ],
+)
+def test_a_check_that_could_not_fail_is_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        lesson.check(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: lesson.setup("0"), "seed must be an integer"),
+        (lambda: lesson.show_source(3), "thing must be a function, class or module"),
+        (lambda: lesson.show_source(len), "thing must be a function, class or module"),
+        (lambda: lesson.LivePicture(3), "description must be a sentence"),
+        (lambda: lesson.LivePicture("a picture").show(3), "figure must be a matplotlib Figure"),
+        (lambda: lesson.claim(3, True), "text must be a sentence"),
+    ],
+)
+def test_what_is_wrong_is_named(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()

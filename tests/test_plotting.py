@@ -1,0 +1,141 @@
+"""The figures: what they refuse, in words and with no figure left open, and what they draw."""
+
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from gfn_utils import GFNAgent, HyperGrid, plotting
+from gfn_utils.agent import History
+
+GRID = HyperGrid(2, 4)
+CUBE = HyperGrid(3, 4)
+TARGET = GRID.target()
+AGENT = GFNAgent(GRID, hidden=(4,))
+DRAWN = AGENT.sample(3)
+HISTORY = History(*map(np.array, ([2.0, 1.0], [0.1, 0.2], [2], [0.5])))
+FLOOR = {10: 0.5, 100: 0.2}
+
+# Function, the arguments of a good call, and for each argument what it must not be.
+CALLS = [
+    (
+        plotting.grid_map,
+        {"env": GRID, "values": TARGET, "label": "p", "cmap": "cividis", "vmin": 0.0, "vmax": 1.0},
+        {
+            "env": [None, CUBE, HyperGrid(2, 4000)],
+            "values": [None, "abc", TARGET[:-1], TARGET * np.nan, [[1, 2], [3]]],
+            "cmap": ["nothing", None, 3],
+            "vmin": ["0", np.nan],
+            "vmax": ["1", np.inf, -1.0],
+            "number_format": ["q", 3],
+            "ax": [3, [None, None]],
+        },
+    ),
+    (plotting.reward, {"env": GRID}, {"env": [None, CUBE], "number_format": ["q"], "ax": [3]}),
+    (plotting.reward_slices, {"env": CUBE}, {"env": [None, GRID]}),
+    (
+        plotting.distributions,
+        {"env": GRID, "target": TARGET},
+        {
+            "env": ["grid", CUBE],
+            "vmax": ["1", 0.0, np.nan],
+            "figure": [3],
+            "target": [None, "abc", TARGET[:-1], 2 * TARGET, TARGET - 1],
+        },
+    ),
+    (plotting.policy, {"agent": AGENT}, {"agent": [None, GRID, GFNAgent(CUBE)], "ax": ["x"]}),
+    (
+        plotting.walk,
+        {"env": GRID, "passed": [[0, 0]], "moves": [0.3, 0.3], "stop": 0.4},
+        {
+            "env": [None, CUBE],
+            "passed": [None, [], [[4, 0]], [[0.5, 0]]],
+            "moves": [None, [0.3], [0.3, 2.0], "ab"],
+            "stop": [None, -0.1, [0.4], "0"],
+            "backward": [None, "False", 2],
+            "ax": [3],
+        },
+    ),
+    (
+        plotting.trajectories,
+        {"env": GRID, "drawn": DRAWN},
+        {"env": [None, CUBE], "drawn": [None, [[0, 0]]], "most": [0, 1.5, "3", None]},
+    ),
+    (
+        plotting.pipes,
+        {"agent": AGENT, "z": 1.0},
+        {"agent": [None, GRID], "z": [0.0, -1.0, np.nan, None, "1"], "ax": [3]},
+    ),
+    (
+        plotting.learning_curves,
+        {"history": HISTORY, "env": GRID},
+        {"history": [None, [1.0, 2.0]], "env": ["grid"], "progress": ["step", 3], "figure": [3]},
+    ),
+    (
+        plotting.imbalance_parabola,
+        {"delta": 1.0, "limit": 2.0},
+        {"delta": [None, np.nan, "1"], "limit": [0.0, None, np.inf], "ax": [3]},
+    ),
+    (
+        plotting.noise_floor,
+        {"floor": FLOOR, "n_samples": 10, "error": 0.4},
+        {
+            "floor": [None, [0.5], {10: "0.5"}, {10: -1.0}],
+            "n_samples": [11, None, [10], 10.0],
+            "error": [None, np.nan, -0.1],
+            "ax": [3],
+        },
+    ),
+    (
+        plotting.sequence_logo,
+        {"words": ["ACG", "ACT"], "alphabet": "ACGT"},
+        {
+            "words": [None, [], ["AC", "A"], [1, 2], [""], 3, "ACG"],
+            "alphabet": [None, "", "AA", ["A", "C"]],
+            "ax": [3],
+        },
+    ),
+]
+WRONG = [
+    pytest.param(draw, {**good, name: value}, name, id=f"{draw.__name__}-{name}-{number}")
+    for draw, good, wrong in CALLS
+    for name, values in wrong.items()
+    for number, value in enumerate(values)
+]
+
+
+@pytest.mark.parametrize(("draw", "arguments", "name"), WRONG)
+def test_a_wrong_argument_is_named_and_no_figure_is_left_open(draw, arguments, name):
+    # An agent's environment is called env where it turns out not to be a grid.
+    called = "(agent|env)" if name == "agent" else name
+    with pytest.raises((TypeError, ValueError), match=rf"^{called}(\[.*\])?(\.\w+)? must "):
+        draw(**arguments)
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    ("draw", "arguments"), [call[:2] for call in CALLS], ids=[call[0].__name__ for call in CALLS]
+)
+def test_the_good_calls_draw(draw, arguments):
+    plotting.use_course_style()
+    figure = draw(**arguments)
+    assert plt.get_fignums() == [figure.number]
+    plt.close(figure)
+
+
+def test_distributions_must_be_named():
+    with pytest.raises(TypeError, match=re.escape("as in target=env.target(); got none")):
+        plotting.distributions(GRID)
+    assert plt.get_fignums() == []
+
+
+def test_no_part_of_a_curve_is_cut_off():
+    low = HISTORY._replace(l1_error=np.array([1e-4]))
+    high = HISTORY._replace(loss=np.array([1e6, 1e-6]), log_z=np.array([-5.0, 30.0]))
+    figure = plotting.training_curves(GRID, low, 10, plt.figure(layout="none"), beside=high)
+    for ax, values in zip(figure.axes, ([1e-6, 1e6], [-5.0, 30.0], [1e-4, 0.5, 2.0]), strict=True):
+        bottom, top = ax.get_ylim()
+        assert bottom <= min(values)
+        assert top >= max(values)
+    plt.close(figure)
