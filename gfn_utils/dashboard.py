@@ -1,7 +1,6 @@
 """Training under the learner's hand: start, pause, continue, reset, and everything moves."""
 
 import html
-import inspect
 import os
 from collections.abc import Callable
 
@@ -225,7 +224,7 @@ def _status(training: LiveTraining) -> str:
     if training.done:
         history = training.history
         line += f", loss {history.loss[-1]:.2g} nats²"
-        if _learns_log_z(training.settings):
+        if losses.learns_log_z(training.settings.objective):
             exact = training.agent.env.log_partition()
             line += f", log Z {history.log_z[-1]:.3f} of {exact:.3f} nats"
         else:
@@ -239,15 +238,9 @@ def _status(training: LiveTraining) -> str:
     return f"paused: {line}" if training.done else f"ready: {total:,} updates"
 
 
-def _learns_log_z(settings) -> bool:
-    """Whether the objective changes log Z, which is also log F of the origin."""
-    takes = inspect.signature(losses.OBJECTIVES[settings.objective]).parameters
-    return "log_z" in takes or "log_flow" in takes
-
-
 def _shown(history, settings):
     """The curves to draw: no log Z where it is not learned."""
-    if _learns_log_z(settings):
+    if losses.learns_log_z(settings.objective):
         return history
     return history._replace(log_z=np.full(len(history.log_z), np.nan))
 

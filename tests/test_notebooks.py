@@ -236,29 +236,115 @@ WRONG_ANSWERS = {
         [("0.5", "0.0"), ("0.5", "0.05"), ("0.5", "0.9"), ("0.5", "1.0")],
     ],
     "06_evaluation": [
-        ["def best_event(p, q):\n    return np.abs(p - q).sum()"],
-        ["def samples_needed(floor, n, wanted):\n    return n * floor / wanted"],
+        [
+            "def best_event(p, q):\n    return np.abs(p - q).sum()",
+            "def best_event(p, q):\n    return np.abs(p - q).max()",
+            ("p > q", "p < q"),
+            ("p[event].sum() - q[event].sum()", "p[event].sum()"),
+            ("p[event].sum() - q[event].sum()", "p[event].sum() - q.sum()"),
+            ("p[event].sum() - q[event].sum()", "(p - q)[event].mean()"),
+            ("p[event].sum() - q[event].sum()", "(p - q)[event].max()"),
+            ("p[event].sum() - q[event].sum()", "event.mean()"),
+        ],
+        [
+            ("** 2", ""),
+            ("** 2", "** 0.5"),
+            ("floor / wanted", "wanted / floor"),
+            ("n * ", ""),
+            ("n * ", "1000 * "),
+            ("n * (floor / wanted) ** 2", "2 * n * floor / wanted"),
+            ("n * (floor / wanted) ** 2", "max(n, n * (floor / wanted) ** 2)"),
+        ],
     ],
     "07_objectives": [
         [
-            "def edge_imbalance(log_flow, log_pf, log_flow_after, log_pb):\n"
-            "    return log_flow + log_pf - log_flow_after + log_pb"
+            ("+ log_pf", "- log_pf"),
+            ("- log_flow_after", "+ log_flow_after"),
+            ("- log_pb", "+ log_pb"),
+            ("- log_pb", ""),
+            ("- log_flow_after", ""),
+            ("log_flow + log_pf - log_flow_after - log_pb", "log_flow - log_flow_after"),
+            ("log_flow + log_pf - log_flow_after - log_pb", "log_pf - log_pb"),
+            (
+                "log_flow + log_pf - log_flow_after - log_pb",
+                "log_flow_after + log_pb - log_flow - log_pf",
+            ),
+            (
+                "log_flow + log_pf - log_flow_after - log_pb",
+                "(log_flow + log_pf - log_flow_after - log_pb) ** 2",
+            ),
+            (
+                "log_flow + log_pf - log_flow_after - log_pb",
+                "log_flow + log_pb - log_flow_after - log_pf",
+            ),
         ],
         [
             "def share_of_edges(n, weight):\n"
-            "    return weight / sum(weight**k for k in range(1, n + 1))"
+            "    return weight / sum(weight**k for k in range(1, n + 1))",
+            ("(n + 1 - k)", "(n - k)"),
+            ("(n + 1 - k)", "k"),
+            ("(n + 1 - k) * ", ""),
+            (" * weight**k", ""),
+            ("weight**k", "weight"),
+            ("weight**k", "weight ** (k + 1) * k"),
+            ("of_length[0]", "of_length[-1]"),
+            ("of_length[0]", "weight"),
+            ("range(1, n + 1)", "range(1, n)"),
+            ("range(1, n + 1)", "range(n + 1)"),
         ],
     ],
     "08_diverse_candidates": [
-        ["def acceptance_probability(r, r_new, inside):\n    return r_new / r if inside else 0.0"],
-        ["def largest_violation(matrix, target):\n    return np.abs(matrix - matrix.T).max()"],
+        [
+            ("min(1.0, r_new / r)", "r_new / r"),
+            (" if inside else 0.0", ""),
+            ("r_new / r", "r / r_new"),
+            ("else 0.0", "else 1.0"),
+            ("min(1.0, r_new / r)", "float(r_new >= r)"),
+            ("min(1.0, r_new / r)", "r_new / (r + r_new)"),
+            ("min(1.0, r_new / r)", "min(1.0, np.exp(r_new - r))"),
+            ("min(1.0, r_new / r)", "1 - min(1.0, r_new / r)"),
+        ],
+        [
+            ("target[:, None] * matrix", "matrix"),
+            ("target[:, None]", "target[None, :]"),
+            ("passes - passes.T", "passes"),
+            ("passes - passes.T", "passes - matrix.T"),
+            ("passes - passes.T", "passes + passes.T"),
+            (".max()", ".sum()"),
+            (".max()", ".mean()"),
+            (".max()", ".min()"),
+            # Without np.abs it stays right: what one way lacks, the other has too much.
+            # The balance of states, which the cycle keeps: not that of pairs.
+            ("passes - passes.T", "target @ matrix - target"),
+        ],
     ],
     "09_biological_sequences": [
-        ["def entropy_of(p):\n    return -np.sum(np.log(p[p > 0]))"],
         [
-            "def my_log_reward(letters):\n"
-            "    more = letters[:, 1:] > letters[:, :-1]\n"
-            "    return tf.reduce_sum(tf.cast(more, tf.float64), axis=1)"
+            ("-np.sum(p * np.log(p))", "np.sum(p * np.log(p))"),
+            ("p * np.log(p)", "np.log(p)"),
+            ("p * np.log(p)", "p * np.log2(p)"),
+            ("np.sum", "np.mean"),
+            ("    p = p[p > 0]\n", ""),
+            ("-np.sum(p * np.log(p))", "np.exp(-np.sum(p * np.log(p)))"),
+            ("-np.sum(p * np.log(p))", "np.log(len(p))"),
+        ],
+        [
+            ("==", ">"),
+            ("==", "!="),
+            ("letters[:, 1:] == letters[:, :-1]", "letters[:, 2:] == letters[:, :-2]"),
+            ("letters[:, 1:] == letters[:, :-1]", "letters[:, 1:-1] == letters[:, :-2]"),
+            ("letters[:, 1:] == letters[:, :-1]", "letters[:, 1:] == letters[:, :1]"),
+            ("reduce_sum", "reduce_mean"),
+            ("reduce_sum", "reduce_max"),
+            ("axis=1", "axis=0"),
+            (
+                "tf.reduce_sum(tf.cast(same, tf.float64), axis=1)",
+                "tf.exp(tf.reduce_sum(tf.cast(same, tf.float64), axis=1))",
+            ),
+            (
+                "tf.reduce_sum(tf.cast(same, tf.float64), axis=1)",
+                "tf.math.log(1 + tf.reduce_sum(tf.cast(same, tf.float64), axis=1))",
+            ),
         ],
     ],
 }
