@@ -1,6 +1,7 @@
 """Every lesson is saved as a clean run, and its exercises tell right from wrong."""
 
 import ast
+import itertools
 import pathlib
 import re
 import symtable
@@ -372,6 +373,8 @@ def test_saved_as_one_clean_run(path):
     assert "widgets" not in notebook.metadata
     for cell in cells:
         assert cell.source.count("\n") < LONGEST_CELL, cell.source
+        names = [output.get("name") for output in cell.outputs]
+        assert not any(a == b and a for a, b in itertools.pairwise(names)), cell.source
         for output in cell.outputs:
             assert output.output_type != "error"
             assert output.get("name") != "stderr", output.text
