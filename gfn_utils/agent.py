@@ -548,7 +548,8 @@ class GFNAgent:
                 if track_error:
                     evaluated_at.append(first + n)
                     learned = evaluation.terminating_distribution(self)
-                    errors.append(evaluation.l1_error(learned, self.env.target()))
+                    # Not `l1_error`, which refuses the NaN that weights out of bounds can give.
+                    errors.append(np.abs(learned - self.env.target()).sum())
             loss_of_updates.extend(loss)
             log_zs.extend(log_z)
             summarise = functools.partial(
