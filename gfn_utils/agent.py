@@ -18,7 +18,7 @@ from gfn_utils.environments.fingerprint import fingerprint
 from gfn_utils.environments.snapshot import Snapshot
 from gfn_utils.interrupts import interrupts_held_back
 from gfn_utils.sampling import Trajectories, check_trajectories
-from gfn_utils.training import Batches, Kind, TrainingState
+from gfn_utils.training import LARGEST_BATCH, Batches, Kind, TrainingState
 from gfn_utils.validation import (
     check_callback,
     check_choice,
@@ -26,6 +26,7 @@ from gfn_utils.validation import (
     check_integer,
     check_number,
     check_stop,
+    shown,
 )
 
 DECAYS = ("linear", "constant")
@@ -279,9 +280,9 @@ class GFNAgent:
         """Draw `n` trajectories from the origin: by P_F, or by its mixture with γ·uniform.
 
         Each call continues the agent's stream of random numbers; the same seed and the same calls
-        give the same trajectories. Raises ValueError if n < 1.
+        give the same trajectories. Raises ValueError if n < 1, or if the states would fill 4 GB.
         """
-        n = check_integer("n", n, minimum=1)
+        n = check_integer("n", n, minimum=1, maximum=sampling.most_trajectories(self.env))
         explore = check_flag("explore", explore)
         gamma = tf.constant(self.gamma if explore else 0.0, self.kind.dtype)
         sample_forward, _ = _samplers(self._kind_now())
@@ -478,9 +479,9 @@ class GFNAgent:
             raise ValueError("train(data, ...) takes epochs, and not iterations")
         if not offline and (iterations is None or epochs is not None):
             raise ValueError("train() without data takes iterations, and not epochs")
-        batch_size = check_integer(
-            "batch_size", (10 if offline else 16) if batch_size is None else batch_size, minimum=1
-        )
+        if batch_size is None:
+            batch_size = 10 if offline else 16
+        batch_size = check_integer("batch_size", batch_size, minimum=1, maximum=LARGEST_BATCH)
         check_choice("decay", decay, DECAYS)
         chunk = check_integer("chunk", chunk, minimum=1, maximum=LARGEST_CHUNK)
         objects = None
@@ -582,7 +583,7 @@ class GFNAgent:
         """Hold the state after a chunk of `n` updates; their losses and values of log Z."""
         loss, log_z = np.asarray(result.loss)[:n], np.asarray(result.log_z)[:n]
         bad = ~(np.isfinite(loss) & np.isfinite(log_z))
-        bad[-1] |= not all(np.isfinite(np.asarray(w)).all() for w in result.state.weights)
+        bad[-1] |= training.has_diverged(result.state.weights)
         if bad.any():
             raise FloatingPointError(
                 f"the loss is not finite at iteration {self.iteration + int(np.argmax(bad))}; "
@@ -620,10 +621,10 @@ class _Run(NamedTuple):
 def _check_betas(betas) -> tuple[float, float]:
     allowed = "adam_betas must be a pair of numbers in [0, 1)"
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-        raise TypeError(f"{allowed}, got {betas!r}")
+        raise TypeError(f"{allowed}, got {shown(betas)}")
     betas = tuple(check_number("adam_betas", beta) for beta in betas)
     if not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"{allowed}, got {betas!r}")
+        raise ValueError(f"{allowed}, got {shown(betas)}")
     return betas
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from gfn_utils import checkpoint, losses
 from gfn_utils.agent import DECAYS, GFNAgent, History, Progress
-from gfn_utils.validation import check_choice, check_integer
+from gfn_utils.training import LARGEST_BATCH
+from gfn_utils.validation import check_choice, check_integer, shown
 
 SECONDS_BETWEEN_CHECKPOINTS = 1.0
 
@@ -60,13 +61,15 @@ class LiveTraining:
         on_end: Callable[[], None] = lambda: None,
     ):
         if not isinstance(agent, GFNAgent):
-            raise TypeError(f"agent must be a GFNAgent, got {agent!r}")
+            raise TypeError(f"agent must be a GFNAgent, got {shown(agent)}")
         if not isinstance(settings, Settings):
-            raise TypeError(f"settings must be a live_training.Settings, got {settings!r}")
+            raise TypeError(f"settings must be a live_training.Settings, got {shown(settings)}")
         _check_settings(settings)
         for name, function in (("on_chunk", on_chunk), ("on_end", on_end)):
             if not callable(function):
-                raise TypeError(f"{name} must be a function without arguments, got {function!r}")
+                raise TypeError(
+                    f"{name} must be a function without arguments, got {shown(function)}"
+                )
         self.agent = agent
         self.settings = settings
         self.on_chunk, self.on_end = on_chunk, on_end
@@ -279,7 +282,7 @@ def _stamp(path) -> tuple | None:
 
 def _check_settings(settings):
     check_integer("iterations", settings.iterations, minimum=1)
-    check_integer("batch_size", settings.batch_size, minimum=1)
+    check_integer("batch_size", settings.batch_size, minimum=1, maximum=LARGEST_BATCH)
     check_choice("objective", settings.objective, losses.OBJECTIVES)
     check_choice("decay", settings.decay, DECAYS)
 

@@ -81,6 +81,8 @@ def grid_map(
     `label` names the quantity with its unit; `number_format`, ".2f" say, writes it in each cell.
     """
     values = _on_grid(env, "values", values)
+    check_instance("label", label, str, "a string")
+    _check_title(title)
     vmin = check_number("vmin", vmin)
     vmax = values.max() if vmax is None else check_number("vmax", vmax, minimum=vmin)
     _check_colour_map(cmap)
@@ -158,6 +160,7 @@ def distributions(
 def policy(agent, title: str = "", ax: Axes | None = None) -> Figure:
     """P_F in every cell: arrows as long as a move is probable, octagons as large as the stop."""
     env = env_of(agent)
+    _check_title(title)
     ax = _grid_axes(env, ax, side=4.6)
     cells = np.asarray(env.states())
     p_forward = np.exp(agent.log_policy(env.states())[0])
@@ -226,6 +229,7 @@ def pipes(agent, z: float, title: str = "", ax: Axes | None = None) -> Figure:
     `z` units enter at the origin and divide as the agent's P_F says.
     """
     env, z = env_of(agent), check_number("z", z, above=0.0)
+    _check_title(title)
     ax = _grid_axes(env, ax, side=4.6)
     cells = np.asarray(env.states())
     edge = evaluation.flows(agent, z).edge
@@ -274,6 +278,9 @@ def training(env: Grid, learned, history, total: int, figure: Figure) -> Figure:
     Takes what `training_maps` and `training_curves` take. Drawn into an empty figure that is twice
     as wide as it is high.
     """
+    check_grid("env", env)
+    _check_history(history)
+    _check_given(figure)
     left, right = figure.subfigures(1, 2)
     training_maps(env, learned, left)
     training_curves(env, history, total, right)
@@ -285,6 +292,8 @@ def training_maps(env: Grid, learned, figure: Figure | SubFigure) -> Figure | Su
 
     Drawn into an empty figure.
     """
+    check_grid("env", env)
+    _check_given(figure)
     figure.subplots_adjust(left=0.13, right=0.87, bottom=0.2, top=0.91, wspace=0.1)
     distributions(env, figure=figure, target=env.target(), learned=learned)
     ticks = range(0, env.height, -(-env.height // 4))
@@ -305,10 +314,12 @@ def training_curves(
     check_grid("env", env)
     _check_history(history)
     total = check_integer("total", total, minimum=1)
+    _check_given(figure)
+    if beside is not None:
+        _check_history(beside, "beside")
     _, log_z, error = axes = figure.subplots(3, 1, sharex=True)
     figure.subplots_adjust(left=0.14, right=0.95, bottom=0.15, top=0.93, hspace=0.5)
     if beside is not None:
-        _check_history(beside)
         _draw_curves(axes, beside, "0.65", "other run")
     _draw_curves(axes, history, LEARNED)
     _limit_error(error)
@@ -431,7 +442,8 @@ def sequence_logo(words, alphabet: str, title: str = "", ax: Axes | None = None)
     words = _check_words(words)
     check_instance("alphabet", alphabet, str, "a string of different letters")
     if not alphabet or len(set(alphabet)) < len(alphabet):
-        raise ValueError(f"alphabet must be a string of different letters, got {alphabet!r}")
+        raise ValueError(f"alphabet must be a string of different letters, got {shown(alphabet)}")
+    _check_title(title)
     _check_axes(ax)
     places = np.array([list(word) for word in words])
     count = np.stack([(places == letter).sum(axis=0) for letter in alphabet], axis=1)
@@ -519,9 +531,9 @@ def _probabilities(name, values, shape):
     return numbers
 
 
-def _check_history(history):
-    if not all(hasattr(history, name) for name in ("loss", "log_z", "evaluated_at", "l1_error")):
-        raise TypeError(f"history must be a History, as train returns, got {shown(history)}")
+def _check_history(history, name="history"):
+    if not all(hasattr(history, each) for each in ("loss", "log_z", "evaluated_at", "l1_error")):
+        raise TypeError(f"{name} must be a History, as train returns, got {shown(history)}")
 
 
 def _check_words(given):
@@ -545,8 +557,17 @@ def _check_figure(figure):
     check_instance("figure", figure, Figure | SubFigure | None, "a matplotlib Figure or None")
 
 
+def _check_given(figure):
+    check_instance("figure", figure, Figure | SubFigure, "a matplotlib Figure")
+
+
+def _check_title(title):
+    check_instance("title", title, str, "a string")
+
+
 def _check_colour_map(cmap):
-    if not isinstance(cmap, Colormap) and str(cmap) not in matplotlib.colormaps:
+    known = isinstance(cmap, Colormap) or (isinstance(cmap, str) and cmap in matplotlib.colormaps)
+    if not known:
         raise ValueError(f"cmap must name a colour map of matplotlib, got {shown(cmap)}")
 
 

@@ -20,13 +20,16 @@ LogPolicy = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 
 BACKWARD_POLICIES = ("learned", "uniform")
 FIRST_WEIGHTS = ("small_heads", "fan_in")
+LARGEST_LAYER = 10_000
 
 
 def check_hidden(hidden) -> tuple[int, ...]:
     """Return the units of the dense layers as a tuple; raise TypeError or ValueError otherwise."""
     if not isinstance(hidden, (tuple, list)):
         raise TypeError(f"hidden must be a tuple of integers of at least 1, got {shown(hidden)}")
-    return tuple(check_integer("hidden", units, minimum=1) for units in hidden)
+    return tuple(
+        check_integer("hidden", units, minimum=1, maximum=LARGEST_LAYER) for units in hidden
+    )
 
 
 def build_policy(

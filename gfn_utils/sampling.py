@@ -1,6 +1,7 @@
 """Trajectories: drawn forward from the origin or backward from an object, and scored."""
 
 import itertools
+import math
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.policy import LogPolicy
 
 PADDING = -1
+
+LARGEST_RECORD = 1_000_000_000
+"""Numbers that the states of all trajectories, or of all chains, may fill: 4 GB."""
 
 MOST_NUMBERS_SEEN = 20_000_000
 """How many numbers `objects_seen` writes down at most for the states one action further away."""
@@ -61,6 +65,12 @@ def check_trajectories(env: Environment, trajectories: Trajectories, name: str) 
             f"{name}.states must be of shape {expected}, got shape {list(states.shape)}"
         )
     check_any_states(env, states[:, :-1][actions != PADDING], f"{name}.states")
+
+
+def most_trajectories(env: Environment) -> int:
+    """How many trajectories can be drawn at once, so that their states are not too many."""
+    numbers_of_one = (env.max_trajectory_length + 1) * math.prod(env.state_shape)
+    return max(1, LARGEST_RECORD // numbers_of_one)
 
 
 class Kept(NamedTuple):

@@ -57,7 +57,7 @@ def check_numbers(name: str, value) -> np.ndarray:
         array = np.asarray(value)
     except Exception as error:  # ragged lists, and objects that refuse in a way of their own
         raise TypeError(f"{name} must be an array of numbers, got {shown(value)}") from error
-    if array.dtype.kind not in "iuf":
+    if array.dtype.kind not in "iuf" or np.ma.is_masked(value):
         raise TypeError(f"{name} must be an array of numbers, got {shown(value)}")
     return array.astype(np.float64)
 

@@ -498,6 +498,10 @@ CONSTRUCTIONS = {
         lambda: GFNAgent(GRID, hidden=(8, 0)),
         "hidden must be an integer of at least 1, got 0",
     ),
+    "layer too large": (
+        lambda: GFNAgent(GRID, hidden=(10**9,)),
+        "hidden must be an integer of at least 1 and at most 10000, got 1000000000",
+    ),
     "layers not in a tuple": pytest.param(
         lambda: GFNAgent(GRID, hidden=32),
         "hidden must be",
@@ -612,6 +616,22 @@ CALLS = {
     "batch of 0": (
         train(batch_size=0),
         "batch_size must be an integer of at least 1, got 0",
+    ),
+    "batch too large": (
+        train(batch_size=2**31 - 1),
+        "batch_size must be an integer of at least 1 and at most 100000, got 2147483647",
+    ),
+    "samples too many": (
+        lambda agent: agent.sample(2**31 - 1),
+        f"n must be an integer of at least 1 and at most {10**9 // 16}, got 2147483647",
+    ),
+    "masked terminal state": (
+        lambda agent: agent.sample_backward(np.ma.masked_array([[0, 1]], [[False, True]])),
+        "terminal must be an integer array of shape [B, 2], none of it masked, got masked_array",
+    ),
+    "sparse terminal states": (
+        lambda agent: agent.sample_backward(tf.sparse.from_dense([[1, 0]])),
+        "terminal must be an integer array of shape [B, 2], got ",
     ),
     "offline batch of 0": (
         train_offline(batch_size=0),
@@ -733,8 +753,11 @@ def test_an_own_environment_is_not_taken_for_one_of_the_package(tmp_path):
         GFNAgent.load(tmp_path / "agent.npz")
 
 
-def test_weights_that_diverge_in_the_last_update_are_not_accepted():
-    agent = GFNAgent(HyperGrid(2, 4), hidden=(8,), learning_rate=1e300, dtype="float32")
+@pytest.mark.parametrize(
+    ("rate", "dtype"), [(1e300, "float32"), (1e300, "float64"), (1e12, "float64")]
+)
+def test_weights_that_diverge_in_the_last_update_are_not_accepted(rate, dtype):
+    agent = GFNAgent(HyperGrid(2, 4), hidden=(8,), learning_rate=rate, dtype=dtype)
     before = everything(agent)
     with pytest.raises(FloatingPointError, match="at iteration 0"):
         agent.train(iterations=1)

@@ -213,6 +213,7 @@ def test_ppo_same_seed_same_agent_and_visits_counted():
     [
         ("iterations", 0),
         ("batch_size", 0),
+        ("batch_size", 2**31 - 1),
         ("hidden", (0,)),
         ("seed", -1),
         ("learning_rate", 0.0),

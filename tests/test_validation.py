@@ -161,6 +161,14 @@ def test_arrays_of_numbers():
             check_numbers("p", value)
 
 
+def test_masked_numbers_are_not_taken_for_numbers():
+    hidden = np.ma.masked_array([0.5, 7.0], [False, True])
+    for value in (hidden, np.ma.masked):
+        with pytest.raises(TypeError, match="p must be an array of numbers, got"):
+            check_numbers("p", value)
+    assert check_numbers("p", np.ma.masked_array([1, 2])).tolist() == [1, 2]
+
+
 def test_values_are_shown_shortly_and_always():
     assert shown("a") == "'a'"
     assert shown(np.zeros([2, 2])) == "array([[0., 0.], [0., 0.]])"
