@@ -18,7 +18,7 @@ from gfn_utils.environments.fingerprint import fingerprint
 from gfn_utils.environments.snapshot import Snapshot
 from gfn_utils.interrupts import interrupts_held_back
 from gfn_utils.sampling import Trajectories, check_trajectories
-from gfn_utils.training import LARGEST_BATCH, Batches, Kind, TrainingState
+from gfn_utils.training import LARGEST_BATCH, LARGEST_WEIGHT, Batches, Kind, TrainingState
 from gfn_utils.validation import (
     check_callback,
     check_choice,
@@ -142,7 +142,8 @@ class GFNAgent:
         check_choice("backward_policy", backward_policy, policy.BACKWARD_POLICIES)
         check_flag("state_flow", state_flow)
         self._first_weights = check_choice("first_weights", first_weights, policy.FIRST_WEIGHTS)
-        self._first_log_z = None if log_z is None else check_number("log_z", log_z)
+        bounds = -LARGEST_WEIGHT, LARGEST_WEIGHT
+        self._first_log_z = None if log_z is None else check_number("log_z", log_z, *bounds)
         self.gamma = gamma
         self.learning_rate = learning_rate
         self.log_z_learning_rate = log_z_learning_rate
@@ -338,7 +339,7 @@ class GFNAgent:
             objective: a name in `losses.OBJECTIVES`: "trajectory_balance", "detailed_balance",
                 "sub_trajectory_balance", "flow_matching" or "log_variance" (which leaves log Z as
                 it is).
-            sub_trajectory_lambda: λ of sub-trajectory balance, above 0.
+            sub_trajectory_lambda: λ of sub-trajectory balance, from 1e-30 to 1e30.
             data, epochs: Trajectories or objects `[N, ...]` to learn from, and how often to go over
                 the objects.
             iterations: the number of on-policy updates.
@@ -359,7 +360,9 @@ class GFNAgent:
         finite; the agent is then left as it was after the last good chunk.
         """
         check_choice("objective", objective, losses.OBJECTIVES)
-        power = check_number("sub_trajectory_lambda", sub_trajectory_lambda, above=0.0)
+        power = check_number(
+            "sub_trajectory_lambda", sub_trajectory_lambda, minimum=1e-30, maximum=1e30
+        )
         track_error = self._check_tracking(track_error)
         check_callback("callback", callback)
         run = self._plan(data, epochs, iterations, batch_size, decay, resume_from, chunk)
@@ -506,8 +509,7 @@ class GFNAgent:
         """The data set of an offline run, each object once, `[N, ...]`."""
         if not isinstance(data, Trajectories):
             return np.unique(check_states(self.env, data, "data"), axis=0)
-        check_trajectories(self.env, data, "data")
-        return sampling.objects_seen(self.env, data)
+        return sampling.objects_seen(self.env, check_trajectories(self.env, data, "data"))
 
     def _check_tracking(self, track_error):
         """Whether to take the exact error between chunks."""

@@ -33,6 +33,8 @@ from gfn_utils.validation import (
     check_stop,
 )
 
+LARGEST_EPOCHS = 1000
+"""Steps of PPO on one batch. They are one compiled loop, in which no interrupt is heard."""
 LARGEST_MATRIX = 10_000
 """States for which the matrix of transitions may be worked out: it takes 800 MB then."""
 
@@ -158,7 +160,7 @@ def train_ppo(
     hidden = policy.check_hidden(hidden)
     iterations = check_integer("iterations", iterations, minimum=1)
     batch_size = check_integer("batch_size", batch_size, minimum=1, maximum=training.LARGEST_BATCH)
-    epochs = check_integer("epochs", epochs, minimum=1)
+    epochs = check_integer("epochs", epochs, minimum=1, maximum=LARGEST_EPOCHS)
     chunk = check_integer("chunk", chunk, minimum=1)
     seed = check_integer("seed", seed, minimum=0)
     learning_rate = check_number("learning_rate", learning_rate, above=0.0)

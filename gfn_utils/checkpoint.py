@@ -271,7 +271,7 @@ def environment_of(path, saved: Saved, env: Environment | None) -> Environment:
     if env is None:
         env = _rebuilt(path, name, settings)
     elif not isinstance(env, Environment):
-        raise TypeError(f"env must be an Environment, got {env!r}")
+        raise TypeError(f"env must be an Environment, got {shown(env)}")
     else:
         found = describe_environment(env)
         if (found["environment"], found["settings"]) != (name, settings):

@@ -11,7 +11,14 @@ from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from gfn_utils import plotting
-from gfn_utils.validation import check_flag, check_instance, check_integer, check_number, shown
+from gfn_utils.validation import (
+    check_flag,
+    check_function,
+    check_instance,
+    check_integer,
+    check_number,
+    shown,
+)
 
 
 def setup(seed: int = 0) -> None:
@@ -41,8 +48,7 @@ def check(answer, cases, hint: str = "", tolerance: float = 1e-6) -> None:
     `cases` lists pairs of arguments (a tuple) and the right result, a number or an array. Prints
     one verdict: right, not yet (the first case that differs, and `hint`), or not answered.
     """
-    if not callable(answer):
-        raise TypeError(f"answer must be a function, got {shown(answer)}")
+    check_function("answer", answer)
     check_instance("hint", hint, str, "a sentence")
     tolerance = check_number("tolerance", tolerance, minimum=0.0)
     name = _name_of(answer)

@@ -14,7 +14,7 @@ import numpy as np
 from gfn_utils import checkpoint, losses
 from gfn_utils.agent import DECAYS, GFNAgent, History, Progress
 from gfn_utils.training import LARGEST_BATCH
-from gfn_utils.validation import check_choice, check_integer, shown
+from gfn_utils.validation import check_choice, check_function, check_instance, check_integer
 
 SECONDS_BETWEEN_CHECKPOINTS = 1.0
 
@@ -60,16 +60,11 @@ class LiveTraining:
         on_chunk: Callable[[], None] = lambda: None,
         on_end: Callable[[], None] = lambda: None,
     ):
-        if not isinstance(agent, GFNAgent):
-            raise TypeError(f"agent must be a GFNAgent, got {shown(agent)}")
-        if not isinstance(settings, Settings):
-            raise TypeError(f"settings must be a live_training.Settings, got {shown(settings)}")
-        _check_settings(settings)
+        check_instance("agent", agent, GFNAgent, "a GFNAgent")
+        check_instance("settings", settings, Settings, "a live_training.Settings")
+        settings = _checked(settings)
         for name, function in (("on_chunk", on_chunk), ("on_end", on_end)):
-            if not callable(function):
-                raise TypeError(
-                    f"{name} must be a function without arguments, got {shown(function)}"
-                )
+            check_function(name, function, "a function without arguments")
         self.agent = agent
         self.settings = settings
         self.on_chunk, self.on_end = on_chunk, on_end
@@ -280,11 +275,14 @@ def _stamp(path) -> tuple | None:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _check_settings(settings):
-    check_integer("iterations", settings.iterations, minimum=1)
-    check_integer("batch_size", settings.batch_size, minimum=1, maximum=LARGEST_BATCH)
-    check_choice("objective", settings.objective, losses.OBJECTIVES)
-    check_choice("decay", settings.decay, DECAYS)
+def _checked(settings: Settings) -> Settings:
+    """The same in Python's own numbers and strings, which a saved run is described by."""
+    return Settings(
+        check_integer("iterations", settings.iterations, minimum=1),
+        check_choice("objective", settings.objective, losses.OBJECTIVES),
+        check_integer("batch_size", settings.batch_size, minimum=1, maximum=LARGEST_BATCH),
+        check_choice("decay", settings.decay, DECAYS),
+    )
 
 
 def _empty_history():

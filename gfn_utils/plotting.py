@@ -21,7 +21,7 @@ from matplotlib.transforms import Affine2D
 from gfn_utils import evaluation
 from gfn_utils.environments import Environment, Grid
 from gfn_utils.environments.base import check_states
-from gfn_utils.sampling import Trajectories
+from gfn_utils.sampling import Trajectories, check_trajectories
 from gfn_utils.validation import (
     check_choice,
     check_flag,
@@ -206,8 +206,8 @@ def walk(
 def trajectories(env: Grid, drawn: Trajectories, most: int = 200) -> Figure:
     """Left: the first `most` paths, a little apart. Right: all ends, marks sized by reward."""
     check_grid("env", env)
-    check_instance("drawn", drawn, Trajectories, "Trajectories")
-    ends = np.asarray(check_states(env, drawn.terminal, "drawn.terminal"))
+    drawn = check_trajectories(env, drawn, "drawn")
+    ends = np.asarray(drawn.terminal)
     most = check_integer("most", most, minimum=1)
     figure, (left, right) = plt.subplots(1, 2, figsize=(2 * CELL, CELL))
     rng = np.random.default_rng(0)
@@ -361,7 +361,8 @@ def _say(ax, text):
 
 def imbalance_parabola(delta: float, limit: float, ax: Axes | None = None) -> Figure:
     """The loss δ² against the imbalance δ up to ±`limit` nats, and its tangent at `delta`."""
-    delta, limit = check_number("delta", delta), check_number("limit", limit, above=0.0)
+    delta = check_number("delta", delta, minimum=-1e100, maximum=1e100)  # its square is drawn
+    limit = check_number("limit", limit, above=0.0, maximum=1e100)
     _check_axes(ax)
     if ax is None:
         _, ax = plt.subplots(figsize=(4.6, 3.2))
@@ -408,10 +409,11 @@ def noise_floor(
 def reward_against_frequency(env: Grid, terminal) -> Figure:
     """One mark a cell: its target probability R/Z and how often it was sampled, log scales."""
     found = evaluation.empirical_distribution(env, terminal)
+    n_samples = len(np.asarray(terminal))
     target = env.target()
     figure, ax = plt.subplots(figsize=(4.2, 3.6))
     ends = np.array([target.min() / 2, target.max() * 2])
-    spread = np.sqrt(target * (1 - target) / len(terminal))
+    spread = np.sqrt(target * (1 - target) / n_samples)
     ax.plot(ends, ends, color=EXACT, linestyle="--", label="perfect agreement")
     # Cells of equal reward a little apart, so that they don't hide one another.
     apart = np.exp(np.random.default_rng(0).normal(0, 0.08, len(target)))
@@ -427,7 +429,7 @@ def reward_against_frequency(env: Grid, terminal) -> Figure:
         label="sampled ± 2 standard errors",
     )
     ax.set(xscale="log", yscale="log", ylim=(ends[0] / 2, None))
-    ax.set(xlabel="target probability R(x)/Z", ylabel=f"frequency in {len(terminal):,} samples")
+    ax.set(xlabel="target probability R(x)/Z", ylabel=f"frequency in {n_samples:,} samples")
     ax.legend(fontsize=8)
     return figure
 
@@ -540,7 +542,7 @@ def _check_words(given):
     form = "strings of one length, at least one"
     try:
         words = list(given)
-    except TypeError as error:
+    except Exception as error:  # what holds nothing, and what refuses in a way of its own
         raise TypeError(f"words must be {form}, got {shown(given)}") from error
     if isinstance(given, str) or not all(isinstance(word, str) for word in words):
         raise TypeError(f"words must be {form}, got {shown(words)}")

@@ -11,6 +11,7 @@ import tensorflow as tf
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.policy import LogPolicy
+from gfn_utils.validation import check_instance, check_numbers
 
 PADDING = -1
 
@@ -41,14 +42,22 @@ class Trajectories(NamedTuple):
     """log R of that state in nats, float64 `[B]`."""
 
 
-def check_trajectories(env: Environment, trajectories: Trajectories, name: str) -> None:
-    """Raise ValueError or TypeError unless these are trajectories of `env`, as far as one can see.
+def check_trajectories(env: Environment, trajectories: Trajectories, name: str) -> Trajectories:
+    """Return them as tensors; raise ValueError or TypeError unless they are trajectories of `env`.
 
     Looked at are shapes, actions, the states passed and those in which they stopped.
     """
-    check_states(env, trajectories.terminal, f"{name}.terminal")
-    actions, states = np.asarray(trajectories.actions), np.asarray(trajectories.states)
-    expected = [len(trajectories.terminal), env.max_trajectory_length]
+    check_instance(name, trajectories, Trajectories, "Trajectories")
+    terminal = check_states(env, trajectories.terminal, f"{name}.terminal")
+    for field in ("states", "actions", "log_reward"):
+        check_numbers(f"{name}.{field}", getattr(trajectories, field))
+    states, actions, _, log_reward = map(np.asarray, trajectories)
+    if log_reward.shape != (len(terminal),):
+        raise ValueError(
+            f"{name}.log_reward must be of shape [{len(terminal)}], "
+            f"got shape {list(log_reward.shape)}"
+        )
+    expected = [len(terminal), env.max_trajectory_length]
     if list(actions.shape) != expected or not np.issubdtype(actions.dtype, np.integer):
         raise ValueError(
             f"{name}.actions must be an integer array of shape {expected}, "
@@ -65,6 +74,8 @@ def check_trajectories(env: Environment, trajectories: Trajectories, name: str) 
             f"{name}.states must be of shape {expected}, got shape {list(states.shape)}"
         )
     check_any_states(env, states[:, :-1][actions != PADDING], f"{name}.states")
+    states, actions = (tf.constant(each, tf.int32) for each in (states, actions))
+    return Trajectories(states, actions, terminal, tf.constant(log_reward, tf.float64))
 
 
 def most_trajectories(env: Environment) -> int:

@@ -85,11 +85,16 @@ def check_flag(name: str, value) -> bool:
     return flag
 
 
+def check_function(name: str, value, allowed: str = "a function"):
+    """Return `value`; raise TypeError, saying what is `allowed`, unless it can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be {allowed}, got {shown(value)}")
+    return value
+
+
 def check_callback(name: str, value):
     """Return `value`; raise TypeError unless it is a function or None."""
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be a function or None, got {shown(value)}")
-    return value
+    return value if value is None else check_function(name, value, "a function or None")
 
 
 def check_stop(name: str, result) -> bool:

@@ -518,6 +518,10 @@ CONSTRUCTIONS = {
         lambda: small_agent(learning_rate=0),
         "learning_rate must be finite and above 0, got 0",
     ),
+    "log Z that nothing reaches": (
+        lambda: small_agent(log_z=1e30),
+        "log_z must be finite and at least -1e+10 and at most 1e+10, got 1e+30",
+    ),
     "one beta alone": (
         lambda: small_agent(adam_betas=0.9),
         "adam_betas must be a pair of numbers in [0, 1), got 0.9",
@@ -701,11 +705,30 @@ CALLS = {
         train_offline(data=np.zeros([0, 2], int)),
         "data must hold at least one state, got none",
     ),
+    "states of trajectories in unequal lists": (
+        lambda agent: agent.train(small_agent().sample(2)._replace(states=[[1], [1, 2]]), epochs=1),
+        "data.states must be an array of numbers, got [[1], [1, 2]]",
+    ),
+    "rewards of other trajectories": (
+        lambda agent: agent.train(
+            small_agent().sample(2)._replace(log_reward=np.zeros(3)), epochs=1
+        ),
+        "data.log_reward must be of shape [2], got shape [3]",
+    ),
     "trajectories of another grid": (
         lambda agent: agent.train(GFNAgent(HyperGrid(1, 4), hidden=(8,)).sample(2), epochs=1),
         "data.terminal must be an integer array of shape [B, 2] with B ≥ 1, got shape [2, 1]",
     ),
 }
+
+
+def test_trajectories_in_lists_and_variables_train_as_those_in_tensors():
+    agent, other = small_agent(), small_agent()
+    data, again = agent.sample(3), other.sample(3)
+    lists = data._replace(states=data.states.numpy().tolist(), terminal=tf.Variable(data.terminal))
+    agent.train(lists, epochs=1)
+    other.train(again, epochs=1)
+    assert_same(agent, other)
 
 
 @pytest.mark.parametrize(("call", "message"), CALLS.values(), ids=CALLS)

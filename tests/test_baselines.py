@@ -220,6 +220,7 @@ def test_ppo_same_seed_same_agent_and_visits_counted():
         ("entropy_weight", -0.1),
         ("clip", 0.0),
         ("epochs", 0),
+        ("epochs", 2**31 - 1),
         ("dtype", "float16"),
         ("chunk", 0),
     ],

@@ -94,7 +94,11 @@ CALLS = [
     (
         plotting.imbalance_parabola,
         {"delta": 1.0, "limit": 2.0},
-        {"delta": [None, np.nan, "1"], "limit": [0.0, None, np.inf], "ax": [3]},
+        {
+            "delta": [None, np.nan, "1", 1e308],
+            "limit": [0.0, None, np.inf, 1e308],
+            "ax": [3],
+        },
     ),
     (
         plotting.noise_floor,

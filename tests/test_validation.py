@@ -13,6 +13,7 @@ from gfn_utils.validation import (
     check_callback,
     check_choice,
     check_flag,
+    check_function,
     check_integer,
     check_number,
     check_numbers,
@@ -142,6 +143,13 @@ def test_flags():
             check_stop("callback", value)
     with pytest.raises(TypeError, match="explore must be True or False, got None"):
         check_flag("explore", None)
+
+
+def test_functions():
+    assert check_function("answer", len) is len
+    for value in (None, "len", Unshowable()):
+        with pytest.raises(TypeError, match="answer must be a function, got"):
+            check_function("answer", value)
 
 
 def test_callbacks():
