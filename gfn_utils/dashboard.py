@@ -123,6 +123,7 @@ class TrainingDashboard:
 
     def show(self, training: LiveTraining) -> None:
         """Take up another run; the one before is paused, and its curves are forgotten."""
+        check_instance("training", training, LiveTraining, "a LiveTraining")
         if training is not self.training:
             self.training.on_chunk = self.training.on_end = lambda: None
             self.training.pause()

@@ -14,7 +14,13 @@ import numpy as np
 from gfn_utils import checkpoint, losses
 from gfn_utils.agent import DECAYS, GFNAgent, History, Progress
 from gfn_utils.training import LARGEST_BATCH
-from gfn_utils.validation import check_choice, check_function, check_instance, check_integer
+from gfn_utils.validation import (
+    check_choice,
+    check_function,
+    check_instance,
+    check_integer,
+    check_number,
+)
 
 SECONDS_BETWEEN_CHECKPOINTS = 1.0
 
@@ -125,6 +131,8 @@ class LiveTraining:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until it has paused, finished or failed; TimeoutError if that takes longer."""
+        if timeout is not None:
+            timeout = check_number("timeout", timeout, minimum=0.0, maximum=threading.TIMEOUT_MAX)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
             if self._thread.is_alive():

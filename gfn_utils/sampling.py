@@ -11,7 +11,7 @@ import tensorflow as tf
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.policy import LogPolicy
-from gfn_utils.validation import check_instance, check_numbers
+from gfn_utils.validation import check_instance, check_integer, check_numbers
 
 PADDING = -1
 
@@ -358,6 +358,9 @@ def objects_seen(env: Environment, trajectories: Trajectories, within: int = 2) 
     Where there are so many actions that the states on the way would fill more than 80 MB, only
     those fewer actions away are taken, and at the least the states that were passed.
     """
+    check_instance("env", env, Environment, "an Environment")
+    trajectories = check_trajectories(env, trajectories, "trajectories")
+    within = check_integer("within", within, minimum=0, maximum=env.max_trajectory_length)
     passed = tf.boolean_mask(trajectories.states[:, :-1], trajectories.actions != PADDING)
     seen = np.unique(passed, axis=0)
     for _ in range(within):

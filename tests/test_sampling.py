@@ -433,6 +433,19 @@ def test_objects_seen_lie_within_so_many_actions(within):
     assert seen == [list(cell) for cell in cells if sum(cell) <= within]
 
 
+def test_objects_seen_name_what_they_are_not_given():
+    env = HyperGrid(2, 4)
+    drawn = GFNAgent(env, hidden=(4,)).sample(2)
+    for arguments, message in [
+        ((None, drawn), "env must be an Environment, got None"),
+        ((env, None), "trajectories must be Trajectories, got None"),
+        ((env, drawn._replace(actions="no")), "trajectories.actions must be an array of numbers"),
+        ((env, drawn, 1.5), "within must be an integer of at least 0, got 1.5"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            sampling.objects_seen(*arguments)
+
+
 def test_objects_seen_are_only_those_that_may_be_the_last():
     env = Subsets()
     data = sampling.sample_forward(env, uniform_log_policy(env), 1, tf.constant([0, 1]))
