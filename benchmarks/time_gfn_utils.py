@@ -25,13 +25,18 @@ class Trainer:
             log_z_learning_rate=scenarios.LOG_Z_LEARNING_RATE,
             adam_betas=scenarios.ADAM_BETAS,
             dtype="float32",
-            # As the layers of both peers start, so that errors can be compared.
+            # As both peers start, so that errors can be compared.
             first_weights="fan_in",
+            log_z=0.0,
         )
 
     def train(self, n_updates: int) -> None:
         self.agent.train(
-            iterations=n_updates, batch_size=self.batch, chunk=self.chunk, track_error=False
+            iterations=n_updates,
+            batch_size=self.batch,
+            chunk=self.chunk,
+            decay="constant",
+            track_error=False,
         )
 
     def p_forward(self) -> np.ndarray:

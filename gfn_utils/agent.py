@@ -590,7 +590,8 @@ class GFNAgent:
             raise FloatingPointError(
                 f"the loss is not finite at iteration {self.iteration + int(np.argmax(bad))}; "
                 f"the agent is as it was after iteration {self.iteration}. A lower "
-                f"learning_rate (now {self.learning_rate:g}) may help; rewards must be positive"
+                f"learning_rate (now {self.learning_rate:g}) or log_z_learning_rate (now "
+                f"{self.log_z_learning_rate:g}) may help; rewards must be positive"
             )
         self._hold(self._held._replace(state=result.state))
         return loss, log_z

@@ -407,29 +407,31 @@ def noise_floor(
 
 
 def reward_against_frequency(env: Grid, terminal) -> Figure:
-    """One mark a cell: its target probability R/Z and how often it was sampled, log scales."""
-    found = evaluation.empirical_distribution(env, terminal)
-    n_samples = len(np.asarray(terminal))
-    target = env.target()
+    """One mark a cell: its target probability R/Z and how often it was sampled, log scales.
+
+    The band holds what a perfect sampler would show, give or take two standard errors. Cells that
+    were never sampled have a cross on the lower edge.
+    """
+    found, target = evaluation.empirical_distribution(env, terminal), env.target()
+    n = len(np.asarray(terminal))
+    ends = np.geomspace(target.min() / 2, target.max() * 2, 200)
+    bottom, spread = ends[0] / 2, 2 * np.sqrt(ends * np.maximum(1 - ends, 0) / n)
     figure, ax = plt.subplots(figsize=(4.2, 3.6))
-    ends = np.array([target.min() / 2, target.max() * 2])
-    spread = np.sqrt(target * (1 - target) / n_samples)
-    ax.plot(ends, ends, color=EXACT, linestyle="--", label="perfect agreement")
-    # Cells of equal reward a little apart, so that they don't hide one another.
-    apart = np.exp(np.random.default_rng(0).normal(0, 0.08, len(target)))
-    ax.errorbar(
-        target * apart,
-        np.maximum(found, ends[0]),
-        yerr=2 * spread,
-        fmt="o",
-        color=LEARNED,
-        markersize=4,
-        linewidth=0.8,
-        alpha=0.6,
-        label="sampled ± 2 standard errors",
+    ax.fill_between(
+        ends,
+        np.maximum(ends - spread, bottom),
+        ends + spread,
+        color="0.85",
+        label="perfect sampler ± 2 standard errors",
     )
-    ax.set(xscale="log", yscale="log", ylim=(ends[0] / 2, None))
-    ax.set(xlabel="target probability R(x)/Z", ylabel=f"frequency in {n_samples:,} samples")
+    ax.plot(ends, ends, color=EXACT, linestyle="--", linewidth=1, label="perfect agreement")
+    seen = found > 0
+    ax.plot(target[seen], found[seen], "o", color=LEARNED, markersize=4, alpha=0.5, label="a cell")
+    if not seen.all():
+        never = np.full(np.count_nonzero(~seen), bottom)
+        ax.plot(target[~seen], never, "x", color=STOP, clip_on=False, label="never sampled")
+    ax.set(xscale="log", yscale="log", xlim=ends[[0, -1]], ylim=(bottom, None))
+    ax.set(xlabel="target probability R(x)/Z", ylabel=f"frequency in {n:,} samples")
     ax.legend(fontsize=8)
     return figure
 

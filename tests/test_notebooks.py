@@ -1,6 +1,7 @@
 """Every lesson is saved as a clean run, and its exercises tell right from wrong."""
 
 import ast
+import itertools
 import pathlib
 import re
 import symtable
@@ -30,6 +31,10 @@ WRONG_ANSWERS = {
             ("n * reward / 12.64", "n / 12.64"),
             ("n * reward / 12.64", "n * 12.64 / reward"),
             ("n * reward / 12.64", "round(n * reward / 12.64)"),
+            ("n * reward / 12.64", "int(n * reward / 12.64)"),
+            ("n * reward / 12.64", "n * reward // 12.64"),
+            ("n * reward / 12.64", "100 * reward"),
+            ("/ 12.64", "/ 13"),
         ],
         [
             ("(a / b) ** beta", "a / b"),
@@ -38,6 +43,10 @@ WRONG_ANSWERS = {
             ("(a / b) ** beta", "a**beta"),
             ("(a / b) ** beta", "beta * a / b"),
             ("(a / b) ** beta", "a**beta - b**beta"),
+            ("(a / b) ** beta", "(a - b) ** beta"),
+            ("(a / b) ** beta", "(a / b) ** (1 / beta)"),
+            ("(a / b) ** beta", "np.exp(beta * (a - b))"),
+            ("(a / b) ** beta", "a**beta / (a**beta + b**beta)"),
             ("a / b", "b / a"),
             ("a / b", "a * b"),
             ("a / b", "max(a, b) / min(a, b)"),
@@ -52,6 +61,9 @@ WRONG_ANSWERS = {
             ("math.comb(x0 + x1, x0)", "math.comb(x0 + x1, 2)"),
             ("math.comb(x0 + x1, x0)", "math.comb(x0 + x1 + 1, x0)"),
             ("math.comb(x0 + x1, x0)", "math.comb(max(x0, x1), min(x0, x1))"),
+            ("math.comb(x0 + x1, x0)", "math.comb(x0 * x1, x0)"),
+            ("math.comb(x0 + x1, x0)", "(x0 + 1) * (x1 + 1)"),
+            ("math.comb(x0 + x1, x0)", "x0 + x1"),
         ],
         [
             ("states >= 2", "states >= 1"),
@@ -63,6 +75,10 @@ WRONG_ANSWERS = {
             ("states >= 1", "states >= 0"),
             ("states >= 1, states >= 2", "states >= 2, states >= 1"),
             (", states >= 2", ""),
+            ("states >= 2", "states > 2"),
+            ("states >= 2", "states == 2"),
+            ("states >= 1, states >= 2", "states <= 5, states <= 4"),
+            (", states >= 2", ", states >= 2, states >= 0"),
         ],
     ],
     "02_sampling": [
@@ -73,10 +89,14 @@ WRONG_ANSWERS = {
             ("np.log(np.sum(np.exp(shifted[allowed])))", "np.sum(np.exp(shifted[allowed]))"),
             ("np.max(logits[allowed])", "0"),
             ("np.max(logits[allowed])", "np.max(logits)"),
+            ("np.max(logits[allowed])", "np.mean(logits[allowed])"),
+            ("np.log(np.sum(", "np.log(np.mean("),
+            ("np.log(np.sum(", "np.log2(np.sum("),
             ("shifted - total, ", "shifted, "),
             ("shifted - total, ", "logits - total, "),
             ("shifted - total, ", "np.exp(shifted - total), "),
             ("-np.inf", "0.0"),
+            ("-np.inf", "-1e9"),
             ("np.where(allowed, shifted - total, -np.inf)", "shifted - total"),
         ],
         [
@@ -86,6 +106,9 @@ WRONG_ANSWERS = {
             ("1 / p", "(1 - p) / p**2"),
             ("1 / p", "1 / p**2"),
             ("1 / p", "round(1 / p)"),
+            ("1 / p", "np.ceil(1 / p)"),
+            ("1 / p", "2 - p"),
+            ("1 / p", "2 * (1 - p) + 1"),
         ],
     ],
     "03_backward_policy": [
@@ -98,6 +121,9 @@ WRONG_ANSWERS = {
             ("p_b(cell)[move]", "p_b(cell)[0]"),
             ("p_b(cell)[move]", "max(p_b(cell))"),
             ("p_b(cell)[move]", "(1 - p_b(cell)[move])"),
+            ("p_b(cell)[move]", "p_b(cell)[move] / 2"),
+            ("p_b(cell)[move]", "p_b(cell[::-1])[move]"),
+            ("p_b(cell)[move]", "1 / np.sum(np.array(cell) > 0)"),
             ("probability *=", "probability ="),
             ("probability *=", "probability +="),
             ("in moves", "in moves[::-1]"),
@@ -107,6 +133,13 @@ WRONG_ANSWERS = {
                 "        cell[move] += 1\n        probability *= p_b(cell)[move]\n",
                 "        probability *= p_b(cell)[move]\n        cell[move] += 1\n",
             ),
+            (  # back from the end, but along the moves as they were made going forward
+                "    cell, probability = [0, 0], 1.0\n    for move in moves:\n"
+                "        cell[move] += 1\n        probability *= p_b(cell)[move]\n",
+                "    cell, probability = [moves.count(0), moves.count(1)], 1.0\n"
+                "    for move in moves:\n"
+                "        probability *= p_b(cell)[move]\n        cell[move] -= 1\n",
+            ),
         ],
         [
             ("r / flow", "r / r.sum()"),
@@ -114,6 +147,10 @@ WRONG_ANSWERS = {
             ("r / flow", "1 - r / flow"),
             ("r / flow", "r / (flow - r)"),
             ("r / flow", "1 / np.arange(4, 0, -1)"),
+            ("r / flow", "r / (r + flow)"),
+            ("r / flow", "r / r.max()"),
+            ("r / flow", "flow / flow[0]"),
+            ("r / flow", "np.append(r[:-1] / flow[1:], 1)"),
             ("np.cumsum(r[::-1])[::-1]", "np.cumsum(r[::-1])"),
             ("np.cumsum(r[::-1])[::-1]", "np.cumsum(r)"),
             ("np.cumsum(r[::-1])[::-1]", "np.cumsum(r)[::-1]"),
@@ -127,21 +164,32 @@ WRONG_ANSWERS = {
             ("- log_reward", "+ log_reward"),
             ("- sum(log_pb)", "+ sum(log_pb)"),
             ("- log_reward - sum(log_pb)", "+ log_reward + sum(log_pb)"),
+            ("+ sum(log_pf) - log_reward", "- sum(log_pf) + log_reward"),
+            (
+                "+ sum(log_pf) - log_reward - sum(log_pb)",
+                "- sum(log_pf) - log_reward + sum(log_pb)",
+            ),
             ("log_z + ", ""),
             (" + sum(log_pf)", ""),
             (" - log_reward", ""),
             (" - sum(log_pb)", ""),
             ("sum(log_pf)", "log_pf[0]"),
             ("sum(log_pf)", "log_pf[-1]"),
+            ("sum(log_pf)", "sum(log_pf[:-1])"),
             ("sum(log_pf)", "np.mean(log_pf)"),
             ("sum(log_pb)", "log_pb[0]"),
             ("sum(log_pb)", "log_pb[-1]"),
+            ("sum(log_pb)", "sum(log_pb[1:])"),
+            ("sum(log_pb)", "sum(log_pb[:-1])"),
             ("sum(log_pb)", "min(log_pb)"),
             ("sum(log_pb)", "max(log_pb)"),
             ("sum(log_pb)", "np.mean(log_pb)"),
             ("sum(log_pb)", "np.exp(sum(log_pb))"),
             (") ** 2", ")"),
             (") ** 2", ") ** 2 / 2"),
+            ("- log_reward", "- np.exp(log_reward)"),
+            ("(log_z + ", "max(0, log_z + "),
+            ("(log_z + ", "min(0, log_z + "),
         ],
         [
             ("-np.mean(delta)", "np.mean(delta)"),
@@ -152,6 +200,13 @@ WRONG_ANSWERS = {
             ("-np.mean(delta)", "-2 * np.mean(delta)"),
             ("-np.mean(delta)", "abs(np.mean(delta))"),
             ("-np.mean(delta)", "-(np.min(delta) + np.max(delta)) / 2"),
+            ("-np.mean(delta)", "-round(np.mean(delta))"),
+            ("-np.mean(delta)", "-np.mean(np.unique(delta))"),
+            ("-np.mean(delta)", "-np.mean(delta[:3])"),
+            ("-np.mean(delta)", "-np.mean(delta[1:])"),
+            ("-np.mean(delta)", "-np.log(np.mean(np.exp(delta)))"),
+            ("-np.mean(delta)", "np.mean(np.abs(delta))"),
+            ("-np.mean(delta)", "np.sqrt(np.mean(delta**2))"),
             ("-np.mean(delta)", "np.mean(delta**2)"),
             ("-np.mean(delta)", "0.0"),
         ],
@@ -170,34 +225,127 @@ WRONG_ANSWERS = {
             ("np.mean(delta)", "np.mean(np.abs(delta))"),
             ("np.mean(delta)", "delta[0]"),
             ("np.mean(delta)", "delta[-1]"),
+            ("np.mean(delta)", "np.mean(np.unique(delta))"),
+            ("np.mean(delta)", "np.mean(delta[:3])"),
+            ("np.mean(delta)", "round(np.mean(delta))"),
+            ("np.mean(delta)", "np.sign(np.mean(delta))"),
+            ("np.mean(delta)", "(np.min(delta) + np.max(delta)) / 2"),
+            ("rate * 2", "rate**2 * 2"),
+            ("log_z - ", "log_z - log_z * "),
             ("np.mean(delta)", "(np.mean(delta) + log_z)"),
         ],
-        [("0.5", "0.0"), ("0.5", "1.0")],
+        [("0.5", "0.0"), ("0.5", "0.05"), ("0.5", "0.9"), ("0.5", "1.0")],
     ],
     "06_evaluation": [
-        ["def best_event(p, q):\n    return np.abs(p - q).sum()"],
-        ["def samples_needed(floor, n, wanted):\n    return n * floor / wanted"],
+        [
+            "def best_event(p, q):\n    return np.abs(p - q).sum()",
+            "def best_event(p, q):\n    return np.abs(p - q).max()",
+            ("p > q", "p < q"),
+            ("p[event].sum() - q[event].sum()", "p[event].sum()"),
+            ("p[event].sum() - q[event].sum()", "p[event].sum() - q.sum()"),
+            ("p[event].sum() - q[event].sum()", "(p - q)[event].mean()"),
+            ("p[event].sum() - q[event].sum()", "(p - q)[event].max()"),
+            ("p[event].sum() - q[event].sum()", "event.mean()"),
+        ],
+        [
+            ("** 2", ""),
+            ("** 2", "** 0.5"),
+            ("floor / wanted", "wanted / floor"),
+            ("n * ", ""),
+            ("n * ", "1000 * "),
+            ("n * (floor / wanted) ** 2", "2 * n * floor / wanted"),
+            ("n * (floor / wanted) ** 2", "max(n, n * (floor / wanted) ** 2)"),
+        ],
     ],
     "07_objectives": [
         [
-            "def edge_imbalance(log_flow, log_pf, log_flow_after, log_pb):\n"
-            "    return log_flow + log_pf - log_flow_after + log_pb"
+            ("+ log_pf", "- log_pf"),
+            ("- log_flow_after", "+ log_flow_after"),
+            ("- log_pb", "+ log_pb"),
+            ("- log_pb", ""),
+            ("- log_flow_after", ""),
+            ("log_flow + log_pf - log_flow_after - log_pb", "log_flow - log_flow_after"),
+            ("log_flow + log_pf - log_flow_after - log_pb", "log_pf - log_pb"),
+            (
+                "log_flow + log_pf - log_flow_after - log_pb",
+                "log_flow_after + log_pb - log_flow - log_pf",
+            ),
+            (
+                "log_flow + log_pf - log_flow_after - log_pb",
+                "(log_flow + log_pf - log_flow_after - log_pb) ** 2",
+            ),
+            (
+                "log_flow + log_pf - log_flow_after - log_pb",
+                "log_flow + log_pb - log_flow_after - log_pf",
+            ),
         ],
         [
             "def share_of_edges(n, weight):\n"
-            "    return weight / sum(weight**k for k in range(1, n + 1))"
+            "    return weight / sum(weight**k for k in range(1, n + 1))",
+            ("(n + 1 - k)", "(n - k)"),
+            ("(n + 1 - k)", "k"),
+            ("(n + 1 - k) * ", ""),
+            (" * weight**k", ""),
+            ("weight**k", "weight"),
+            ("weight**k", "weight ** (k + 1) * k"),
+            ("of_length[0]", "of_length[-1]"),
+            ("of_length[0]", "weight"),
+            ("range(1, n + 1)", "range(1, n)"),
+            ("range(1, n + 1)", "range(n + 1)"),
         ],
     ],
     "08_diverse_candidates": [
-        ["def acceptance_probability(r, r_new, inside):\n    return r_new / r if inside else 0.0"],
-        ["def largest_violation(matrix, target):\n    return np.abs(matrix - matrix.T).max()"],
+        [
+            ("min(1.0, r_new / r)", "r_new / r"),
+            (" if inside else 0.0", ""),
+            ("r_new / r", "r / r_new"),
+            ("else 0.0", "else 1.0"),
+            ("min(1.0, r_new / r)", "float(r_new >= r)"),
+            ("min(1.0, r_new / r)", "r_new / (r + r_new)"),
+            ("min(1.0, r_new / r)", "min(1.0, np.exp(r_new - r))"),
+            ("min(1.0, r_new / r)", "1 - min(1.0, r_new / r)"),
+        ],
+        [
+            ("target[:, None] * matrix", "matrix"),
+            ("target[:, None]", "target[None, :]"),
+            ("passes - passes.T", "passes"),
+            ("passes - passes.T", "passes - matrix.T"),
+            ("passes - passes.T", "passes + passes.T"),
+            (".max()", ".sum()"),
+            (".max()", ".mean()"),
+            (".max()", ".min()"),
+            # Without np.abs it stays right: what one way lacks, the other has too much.
+            # The balance of states, which the cycle keeps: not that of pairs.
+            ("passes - passes.T", "target @ matrix - target"),
+        ],
     ],
     "09_biological_sequences": [
-        ["def entropy_of(p):\n    return -np.sum(np.log(p[p > 0]))"],
         [
-            "def my_log_reward(letters):\n"
-            "    more = letters[:, 1:] > letters[:, :-1]\n"
-            "    return tf.reduce_sum(tf.cast(more, tf.float64), axis=1)"
+            ("-np.sum(p * np.log(p))", "np.sum(p * np.log(p))"),
+            ("p * np.log(p)", "np.log(p)"),
+            ("p * np.log(p)", "p * np.log2(p)"),
+            ("np.sum", "np.mean"),
+            ("    p = p[p > 0]\n", ""),
+            ("-np.sum(p * np.log(p))", "np.exp(-np.sum(p * np.log(p)))"),
+            ("-np.sum(p * np.log(p))", "np.log(len(p))"),
+        ],
+        [
+            ("==", ">"),
+            ("==", "!="),
+            ("letters[:, 1:] == letters[:, :-1]", "letters[:, 2:] == letters[:, :-2]"),
+            ("letters[:, 1:] == letters[:, :-1]", "letters[:, 1:-1] == letters[:, :-2]"),
+            ("letters[:, 1:] == letters[:, :-1]", "letters[:, 1:] == letters[:, :1]"),
+            ("reduce_sum", "reduce_mean"),
+            ("reduce_sum", "reduce_max"),
+            ("axis=1", "axis=0"),
+            (
+                "tf.reduce_sum(tf.cast(same, tf.float64), axis=1)",
+                "tf.exp(tf.reduce_sum(tf.cast(same, tf.float64), axis=1))",
+            ),
+            (
+                "tf.reduce_sum(tf.cast(same, tf.float64), axis=1)",
+                "tf.math.log(1 + tf.reduce_sum(tf.cast(same, tf.float64), axis=1))",
+            ),
         ],
     ],
 }
@@ -225,6 +373,8 @@ def test_saved_as_one_clean_run(path):
     assert "widgets" not in notebook.metadata
     for cell in cells:
         assert cell.source.count("\n") < LONGEST_CELL, cell.source
+        names = [output.get("name") for output in cell.outputs]
+        assert not any(a == b and a for a, b in itertools.pairwise(names)), cell.source
         for output in cell.outputs:
             assert output.output_type != "error"
             assert output.get("name") != "stderr", output.text
