@@ -138,7 +138,7 @@ class GFNAgent:
     ):
         check_attributes(env)
         hidden = policy.check_hidden(hidden)
-        check_choice("dtype", dtype, ("float64", "float32"))
+        check_choice("dtype", dtype, policy.DTYPES)
         check_choice("backward_policy", backward_policy, policy.BACKWARD_POLICIES)
         check_flag("state_flow", state_flow)
         self._first_weights = check_choice("first_weights", first_weights, policy.FIRST_WEIGHTS)

@@ -166,9 +166,7 @@ def train_ppo(
     learning_rate = check_number("learning_rate", learning_rate, above=0.0)
     entropy_weight = check_number("entropy_weight", entropy_weight, minimum=0.0)
     clip = check_number("clip", clip, above=0.0)
-    kind = training.Kind(
-        env, hidden, check_choice("dtype", dtype, ("float64", "float32")), "learned", True
-    )
+    kind = training.Kind(env, hidden, check_choice("dtype", dtype, policy.DTYPES), "learned", True)
     snapshot = Snapshot(env, with_rewards=True)
     make_chunk = _compile_ppo(kind._replace(env=snapshot), batch_size, epochs)
     network = policy.build_policy(env, hidden, dtype, seed)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.policy import LogPolicy
-from gfn_utils.validation import check_instance, check_integer, check_numbers
+from gfn_utils.validation import check_function, check_instance, check_integer, check_numbers
 
 PADDING = -1
 
@@ -270,6 +270,9 @@ def log_probabilities(
     Entry t of the second is the log-probability of going back from state t+1 to state t: 0 for
     the stop, which is certain. Both are 0 in the padding.
     """
+    check_instance("env", env, Environment, "an Environment")
+    check_function("log_policy", log_policy)
+    check_instance("trajectories", trajectories, Trajectories, "Trajectories")
     scores = score(env, log_policy, trajectories, ("log_pf", "log_pb"))
     return scores["log_pf"], scores["log_pb"]
 
