@@ -18,7 +18,7 @@ from gfn_utils.environments.fingerprint import fingerprint
 from gfn_utils.environments.snapshot import Snapshot
 from gfn_utils.interrupts import interrupts_held_back
 from gfn_utils.sampling import Trajectories, check_trajectories
-from gfn_utils.training import Batches, Kind, TrainingState
+from gfn_utils.training import LARGEST_BATCH, LARGEST_WEIGHT, Batches, Kind, TrainingState
 from gfn_utils.validation import (
     check_callback,
     check_choice,
@@ -26,6 +26,7 @@ from gfn_utils.validation import (
     check_integer,
     check_number,
     check_stop,
+    shown,
 )
 
 DECAYS = ("linear", "constant")
@@ -137,11 +138,12 @@ class GFNAgent:
     ):
         check_attributes(env)
         hidden = policy.check_hidden(hidden)
-        check_choice("dtype", dtype, ("float64", "float32"))
+        check_choice("dtype", dtype, policy.DTYPES)
         check_choice("backward_policy", backward_policy, policy.BACKWARD_POLICIES)
         check_flag("state_flow", state_flow)
         self._first_weights = check_choice("first_weights", first_weights, policy.FIRST_WEIGHTS)
-        self._first_log_z = None if log_z is None else check_number("log_z", log_z)
+        bounds = -LARGEST_WEIGHT, LARGEST_WEIGHT
+        self._first_log_z = None if log_z is None else check_number("log_z", log_z, *bounds)
         self.gamma = gamma
         self.learning_rate = learning_rate
         self.log_z_learning_rate = log_z_learning_rate
@@ -279,9 +281,9 @@ class GFNAgent:
         """Draw `n` trajectories from the origin: by P_F, or by its mixture with γ·uniform.
 
         Each call continues the agent's stream of random numbers; the same seed and the same calls
-        give the same trajectories. Raises ValueError if n < 1.
+        give the same trajectories. Raises ValueError if n < 1, or if the states would fill 4 GB.
         """
-        n = check_integer("n", n, minimum=1)
+        n = check_integer("n", n, minimum=1, maximum=sampling.most_trajectories(self.env))
         explore = check_flag("explore", explore)
         gamma = tf.constant(self.gamma if explore else 0.0, self.kind.dtype)
         sample_forward, _ = _samplers(self._kind_now())
@@ -337,7 +339,7 @@ class GFNAgent:
             objective: a name in `losses.OBJECTIVES`: "trajectory_balance", "detailed_balance",
                 "sub_trajectory_balance", "flow_matching" or "log_variance" (which leaves log Z as
                 it is).
-            sub_trajectory_lambda: λ of sub-trajectory balance, above 0.
+            sub_trajectory_lambda: λ of sub-trajectory balance, from 1e-30 to 1e30.
             data, epochs: Trajectories or objects `[N, ...]` to learn from, and how often to go over
                 the objects.
             iterations: the number of on-policy updates.
@@ -358,7 +360,9 @@ class GFNAgent:
         finite; the agent is then left as it was after the last good chunk.
         """
         check_choice("objective", objective, losses.OBJECTIVES)
-        power = check_number("sub_trajectory_lambda", sub_trajectory_lambda, above=0.0)
+        power = check_number(
+            "sub_trajectory_lambda", sub_trajectory_lambda, minimum=1e-30, maximum=1e30
+        )
         track_error = self._check_tracking(track_error)
         check_callback("callback", callback)
         run = self._plan(data, epochs, iterations, batch_size, decay, resume_from, chunk)
@@ -478,9 +482,9 @@ class GFNAgent:
             raise ValueError("train(data, ...) takes epochs, and not iterations")
         if not offline and (iterations is None or epochs is not None):
             raise ValueError("train() without data takes iterations, and not epochs")
-        batch_size = check_integer(
-            "batch_size", (10 if offline else 16) if batch_size is None else batch_size, minimum=1
-        )
+        if batch_size is None:
+            batch_size = 10 if offline else 16
+        batch_size = check_integer("batch_size", batch_size, minimum=1, maximum=LARGEST_BATCH)
         check_choice("decay", decay, DECAYS)
         chunk = check_integer("chunk", chunk, minimum=1, maximum=LARGEST_CHUNK)
         objects = None
@@ -505,8 +509,7 @@ class GFNAgent:
         """The data set of an offline run, each object once, `[N, ...]`."""
         if not isinstance(data, Trajectories):
             return np.unique(check_states(self.env, data, "data"), axis=0)
-        check_trajectories(self.env, data, "data")
-        return sampling.objects_seen(self.env, data)
+        return sampling.objects_seen(self.env, check_trajectories(self.env, data, "data"))
 
     def _check_tracking(self, track_error):
         """Whether to take the exact error between chunks."""
@@ -583,12 +586,13 @@ class GFNAgent:
         """Hold the state after a chunk of `n` updates; their losses and values of log Z."""
         loss, log_z = np.asarray(result.loss)[:n], np.asarray(result.log_z)[:n]
         bad = ~(np.isfinite(loss) & np.isfinite(log_z))
-        bad[-1] |= not all(np.isfinite(np.asarray(w)).all() for w in result.state.weights)
+        bad[-1] |= training.has_diverged(result.state.weights)
         if bad.any():
             raise FloatingPointError(
                 f"the loss is not finite at iteration {self.iteration + int(np.argmax(bad))}; "
                 f"the agent is as it was after iteration {self.iteration}. A lower "
-                f"learning_rate (now {self.learning_rate:g}) may help; rewards must be positive"
+                f"learning_rate (now {self.learning_rate:g}) or log_z_learning_rate (now "
+                f"{self.log_z_learning_rate:g}) may help; rewards must be positive"
             )
         self._hold(self._held._replace(state=result.state))
         return loss, log_z
@@ -621,10 +625,10 @@ class _Run(NamedTuple):
 def _check_betas(betas) -> tuple[float, float]:
     allowed = "adam_betas must be a pair of numbers in [0, 1)"
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-        raise TypeError(f"{allowed}, got {betas!r}")
+        raise TypeError(f"{allowed}, got {shown(betas)}")
     betas = tuple(check_number("adam_betas", beta) for beta in betas)
     if not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"{allowed}, got {betas!r}")
+        raise ValueError(f"{allowed}, got {shown(betas)}")
     return betas
 
 

@@ -18,6 +18,7 @@ from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.environments.contract import check_attributes
 from gfn_utils.environments.snapshot import Snapshot
 from gfn_utils.sampling import (
+    LARGEST_RECORD,
     PADDING,
     Trajectories,
     entry_of_action,
@@ -32,8 +33,8 @@ from gfn_utils.validation import (
     check_stop,
 )
 
-LARGEST_RECORD = 1_000_000_000
-"""Numbers that the states of all chains after all steps may fill."""
+LARGEST_EPOCHS = 1000
+"""Steps of PPO on one batch. They are one compiled loop, in which no interrupt is heard."""
 LARGEST_MATRIX = 10_000
 """States for which the matrix of transitions may be worked out: it takes 800 MB then."""
 
@@ -157,17 +158,15 @@ def train_ppo(
     check_attributes(env)
     check_callback("callback", callback)
     hidden = policy.check_hidden(hidden)
-    counts = {"iterations": iterations, "batch_size": batch_size, "epochs": epochs, "chunk": chunk}
-    iterations, batch_size, epochs, chunk = (
-        check_integer(name, value, minimum=1) for name, value in counts.items()
-    )
+    iterations = check_integer("iterations", iterations, minimum=1)
+    batch_size = check_integer("batch_size", batch_size, minimum=1, maximum=training.LARGEST_BATCH)
+    epochs = check_integer("epochs", epochs, minimum=1, maximum=LARGEST_EPOCHS)
+    chunk = check_integer("chunk", chunk, minimum=1)
     seed = check_integer("seed", seed, minimum=0)
     learning_rate = check_number("learning_rate", learning_rate, above=0.0)
     entropy_weight = check_number("entropy_weight", entropy_weight, minimum=0.0)
     clip = check_number("clip", clip, above=0.0)
-    kind = training.Kind(
-        env, hidden, check_choice("dtype", dtype, ("float64", "float32")), "learned", True
-    )
+    kind = training.Kind(env, hidden, check_choice("dtype", dtype, policy.DTYPES), "learned", True)
     snapshot = Snapshot(env, with_rewards=True)
     make_chunk = _compile_ppo(kind._replace(env=snapshot), batch_size, epochs)
     network = policy.build_policy(env, hidden, dtype, seed)
@@ -181,7 +180,7 @@ def train_ppo(
         factors = training.learning_rates(first, chunk, iterations, "linear")
         rates = tf.constant(learning_rate * factors, dtype)
         state, visited = make_chunk(state, rates, tf.constant(n), settings, tf.constant(seed))
-        if not all(np.isfinite(np.asarray(weight)).all() for weight in state.weights):
+        if training.has_diverged(state.weights):
             raise FloatingPointError(
                 f"the weights are not finite after {first + n} updates. A lower learning_rate "
                 f"(now {learning_rate:g}) may help, or rewards of about 1"

@@ -20,7 +20,7 @@ from gfn_utils import environments
 from gfn_utils.environments import Environment
 from gfn_utils.environments.fingerprint import TOLERANCE, Fingerprint, difference, fingerprint
 from gfn_utils.training import TrainingState
-from gfn_utils.validation import check_integer
+from gfn_utils.validation import check_integer, shown
 
 try:
     import fcntl
@@ -91,7 +91,7 @@ def _as_path(path) -> pathlib.Path:
     try:
         return pathlib.Path(path)
     except TypeError as error:
-        raise TypeError(f"path must be a string or a path, got {path!r}") from error
+        raise TypeError(f"path must be a string or a path, got {shown(path)}") from error
 
 
 @contextlib.contextmanager
@@ -271,7 +271,7 @@ def environment_of(path, saved: Saved, env: Environment | None) -> Environment:
     if env is None:
         env = _rebuilt(path, name, settings)
     elif not isinstance(env, Environment):
-        raise TypeError(f"env must be an Environment, got {env!r}")
+        raise TypeError(f"env must be an Environment, got {shown(env)}")
     else:
         found = describe_environment(env)
         if (found["environment"], found["settings"]) != (name, settings):

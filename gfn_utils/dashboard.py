@@ -60,6 +60,8 @@ def picture_of_run(training: LiveTraining, finished: bool) -> tuple[bytes, str]:
 
     For the latter an agent of the same arguments is trained to the end.
     """
+    check_instance("training", training, LiveTraining, "a LiveTraining")
+    finished = check_flag("finished", finished)
     agent, history, settings = training.agent, training.history, training.settings
     if finished:
         agent = GFNAgent(agent.env, **agent.describe()["arguments"])
@@ -121,6 +123,7 @@ class TrainingDashboard:
 
     def show(self, training: LiveTraining) -> None:
         """Take up another run; the one before is paused, and its curves are forgotten."""
+        check_instance("training", training, LiveTraining, "a LiveTraining")
         if training is not self.training:
             self.training.on_chunk = self.training.on_end = lambda: None
             self.training.pause()

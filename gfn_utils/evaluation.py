@@ -239,7 +239,18 @@ def _forward_probabilities(agent):
         agent.log_policy(states[first : first + STATES_AT_ONCE])[0]
         for first in range(0, len(states), STATES_AT_ONCE)
     ]
-    return np.exp(np.concatenate(log_pf).astype(np.float64))
+    p_forward = np.exp(np.concatenate(log_pf).astype(np.float64))
+    expected = (env.n_states, env.n_actions)
+    if p_forward.shape != expected or not _add_up(p_forward):
+        raise ValueError(
+            f"agent must give log P_F of shape {list(expected)}, of probabilities that add up to 1 "
+            f"in each state, got shape {list(p_forward.shape)}: {shown(p_forward)}"
+        )
+    return p_forward
+
+
+def _add_up(probabilities):
+    return np.allclose(probabilities.sum(axis=-1), 1, rtol=0, atol=LARGEST_ERROR_OF_A_SUM)
 
 
 def _distributions(p, q):

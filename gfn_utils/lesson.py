@@ -1,5 +1,6 @@
 """What only a notebook needs: set-up, claims, exercise checks, live source and live pictures."""
 
+import contextlib
 import inspect
 import io
 
@@ -11,7 +12,14 @@ from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from gfn_utils import plotting
-from gfn_utils.validation import check_flag, check_instance, check_integer, check_number, shown
+from gfn_utils.validation import (
+    check_flag,
+    check_function,
+    check_instance,
+    check_integer,
+    check_number,
+    shown,
+)
 
 
 def setup(seed: int = 0) -> None:
@@ -41,8 +49,7 @@ def check(answer, cases, hint: str = "", tolerance: float = 1e-6) -> None:
     `cases` lists pairs of arguments (a tuple) and the right result, a number or an array. Prints
     one verdict: right, not yet (the first case that differs, and `hint`), or not answered.
     """
-    if not callable(answer):
-        raise TypeError(f"answer must be a function, got {shown(answer)}")
+    check_function("answer", answer)
     check_instance("hint", hint, str, "a sentence")
     tolerance = check_number("tolerance", tolerance, minimum=0.0)
     name = _name_of(answer)
@@ -117,8 +124,10 @@ def _agree(found, expected, tolerance):
         if found.shape != expected.shape:
             return False
         return bool(np.allclose(found, expected, rtol=tolerance, atol=tolerance))
-    except (TypeError, ValueError):  # not numbers: words, or lists of unequal lengths
-        return bool(np.array_equal(found, expected))
+    except Exception:  # not numbers: words, lists of unequal lengths, or something else altogether
+        with contextlib.suppress(Exception):
+            return bool(np.array_equal(found, expected))
+        return False
 
 
 def _name_of(function):
@@ -129,9 +138,12 @@ def _short(value, digits: int = 3) -> str:
     """A value as a reader wants it: few significant digits, arrays on one line."""
     if callable(value):
         return _name_of(value)
-    value = np.asarray(value).tolist() if hasattr(value, "__array__") else value
-    value = _rounded(value, digits)
-    return f"{value:,.0f}" if isinstance(value, float) and abs(value) >= 1000 else str(value)
+    try:
+        short = np.asarray(value).tolist() if hasattr(value, "__array__") else value
+        short = _rounded(short, digits)
+        return f"{short:,.0f}" if isinstance(short, float) and abs(short) >= 1000 else str(short)
+    except Exception:  # what a learner's function gives can refuse in any way
+        return shown(value)
 
 
 def _rounded(value, digits):

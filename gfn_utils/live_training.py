@@ -13,7 +13,14 @@ import numpy as np
 
 from gfn_utils import checkpoint, losses
 from gfn_utils.agent import DECAYS, GFNAgent, History, Progress
-from gfn_utils.validation import check_choice, check_integer
+from gfn_utils.training import LARGEST_BATCH
+from gfn_utils.validation import (
+    check_choice,
+    check_function,
+    check_instance,
+    check_integer,
+    check_number,
+)
 
 SECONDS_BETWEEN_CHECKPOINTS = 1.0
 
@@ -59,14 +66,11 @@ class LiveTraining:
         on_chunk: Callable[[], None] = lambda: None,
         on_end: Callable[[], None] = lambda: None,
     ):
-        if not isinstance(agent, GFNAgent):
-            raise TypeError(f"agent must be a GFNAgent, got {agent!r}")
-        if not isinstance(settings, Settings):
-            raise TypeError(f"settings must be a live_training.Settings, got {settings!r}")
-        _check_settings(settings)
+        check_instance("agent", agent, GFNAgent, "a GFNAgent")
+        check_instance("settings", settings, Settings, "a live_training.Settings")
+        settings = _checked(settings)
         for name, function in (("on_chunk", on_chunk), ("on_end", on_end)):
-            if not callable(function):
-                raise TypeError(f"{name} must be a function without arguments, got {function!r}")
+            check_function(name, function, "a function without arguments")
         self.agent = agent
         self.settings = settings
         self.on_chunk, self.on_end = on_chunk, on_end
@@ -127,6 +131,8 @@ class LiveTraining:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until it has paused, finished or failed; TimeoutError if that takes longer."""
+        if timeout is not None:
+            timeout = check_number("timeout", timeout, minimum=0.0, maximum=threading.TIMEOUT_MAX)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
             if self._thread.is_alive():
@@ -277,11 +283,14 @@ def _stamp(path) -> tuple | None:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _check_settings(settings):
-    check_integer("iterations", settings.iterations, minimum=1)
-    check_integer("batch_size", settings.batch_size, minimum=1)
-    check_choice("objective", settings.objective, losses.OBJECTIVES)
-    check_choice("decay", settings.decay, DECAYS)
+def _checked(settings: Settings) -> Settings:
+    """The same in Python's own numbers and strings, which a saved run is described by."""
+    return Settings(
+        check_integer("iterations", settings.iterations, minimum=1),
+        check_choice("objective", settings.objective, losses.OBJECTIVES),
+        check_integer("batch_size", settings.batch_size, minimum=1, maximum=LARGEST_BATCH),
+        check_choice("decay", settings.decay, DECAYS),
+    )
 
 
 def _empty_history():

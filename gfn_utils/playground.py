@@ -14,7 +14,7 @@ from gfn_utils.dashboard import TrainingDashboard, picture_of_run
 from gfn_utils.environments import HyperGrid, PaintedGrid
 from gfn_utils.live_training import LiveTraining, Settings
 from gfn_utils.policy import BACKWARD_POLICIES
-from gfn_utils.validation import check_integer, check_number
+from gfn_utils.validation import check_function, check_instance, check_integer, check_number
 from gfn_utils.widgets import WHOLE_LABEL, WRAPPED_ROW, display_control
 
 LEVELS = (1e-5, 0.01, 0.1, 0.5, 1.0, 2.0)
@@ -64,7 +64,7 @@ class RewardEditor:
     """
 
     def __init__(self, on_change: Callable[[], None] = lambda: None):
-        self.on_change = on_change
+        self.on_change = check_function("on_change", on_change)
         self.preset = ipywidgets.Dropdown(
             options=list(PRESETS), description="reward", style=WHOLE_LABEL, layout=NARROW
         )
@@ -143,7 +143,9 @@ class Run:
     """
 
     def __init__(self, name: str, rewards_of: Callable[[], np.ndarray], gamma: float = 0.5):
-        self._rewards_of = rewards_of
+        check_instance("name", name, str, "a string")
+        gamma = check_number("gamma", gamma, minimum=0.0, maximum=1.0)
+        self._rewards_of = check_function("rewards_of", rewards_of)
         self.gamma = ipywidgets.FloatSlider(
             value=gamma,
             min=0.0,

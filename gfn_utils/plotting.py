@@ -21,7 +21,7 @@ from matplotlib.transforms import Affine2D
 from gfn_utils import evaluation
 from gfn_utils.environments import Environment, Grid
 from gfn_utils.environments.base import check_states
-from gfn_utils.sampling import Trajectories
+from gfn_utils.sampling import Trajectories, check_trajectories
 from gfn_utils.validation import (
     check_choice,
     check_flag,
@@ -81,6 +81,8 @@ def grid_map(
     `label` names the quantity with its unit; `number_format`, ".2f" say, writes it in each cell.
     """
     values = _on_grid(env, "values", values)
+    check_instance("label", label, str, "a string")
+    _check_title(title)
     vmin = check_number("vmin", vmin)
     vmax = values.max() if vmax is None else check_number("vmax", vmax, minimum=vmin)
     _check_colour_map(cmap)
@@ -158,6 +160,7 @@ def distributions(
 def policy(agent, title: str = "", ax: Axes | None = None) -> Figure:
     """P_F in every cell: arrows as long as a move is probable, octagons as large as the stop."""
     env = env_of(agent)
+    _check_title(title)
     ax = _grid_axes(env, ax, side=4.6)
     cells = np.asarray(env.states())
     p_forward = np.exp(agent.log_policy(env.states())[0])
@@ -203,8 +206,8 @@ def walk(
 def trajectories(env: Grid, drawn: Trajectories, most: int = 200) -> Figure:
     """Left: the first `most` paths, a little apart. Right: all ends, marks sized by reward."""
     check_grid("env", env)
-    check_instance("drawn", drawn, Trajectories, "Trajectories")
-    ends = np.asarray(check_states(env, drawn.terminal, "drawn.terminal"))
+    drawn = check_trajectories(env, drawn, "drawn")
+    ends = np.asarray(drawn.terminal)
     most = check_integer("most", most, minimum=1)
     figure, (left, right) = plt.subplots(1, 2, figsize=(2 * CELL, CELL))
     rng = np.random.default_rng(0)
@@ -226,6 +229,7 @@ def pipes(agent, z: float, title: str = "", ax: Axes | None = None) -> Figure:
     `z` units enter at the origin and divide as the agent's P_F says.
     """
     env, z = env_of(agent), check_number("z", z, above=0.0)
+    _check_title(title)
     ax = _grid_axes(env, ax, side=4.6)
     cells = np.asarray(env.states())
     edge = evaluation.flows(agent, z).edge
@@ -274,6 +278,9 @@ def training(env: Grid, learned, history, total: int, figure: Figure) -> Figure:
     Takes what `training_maps` and `training_curves` take. Drawn into an empty figure that is twice
     as wide as it is high.
     """
+    check_grid("env", env)
+    _check_history(history)
+    _check_given(figure)
     left, right = figure.subfigures(1, 2)
     training_maps(env, learned, left)
     training_curves(env, history, total, right)
@@ -285,6 +292,8 @@ def training_maps(env: Grid, learned, figure: Figure | SubFigure) -> Figure | Su
 
     Drawn into an empty figure.
     """
+    check_grid("env", env)
+    _check_given(figure)
     figure.subplots_adjust(left=0.13, right=0.87, bottom=0.2, top=0.91, wspace=0.1)
     distributions(env, figure=figure, target=env.target(), learned=learned)
     ticks = range(0, env.height, -(-env.height // 4))
@@ -305,10 +314,12 @@ def training_curves(
     check_grid("env", env)
     _check_history(history)
     total = check_integer("total", total, minimum=1)
+    _check_given(figure)
+    if beside is not None:
+        _check_history(beside, "beside")
     _, log_z, error = axes = figure.subplots(3, 1, sharex=True)
     figure.subplots_adjust(left=0.14, right=0.95, bottom=0.15, top=0.93, hspace=0.5)
     if beside is not None:
-        _check_history(beside)
         _draw_curves(axes, beside, "0.65", "other run")
     _draw_curves(axes, history, LEARNED)
     _limit_error(error)
@@ -350,7 +361,8 @@ def _say(ax, text):
 
 def imbalance_parabola(delta: float, limit: float, ax: Axes | None = None) -> Figure:
     """The loss δ² against the imbalance δ up to ±`limit` nats, and its tangent at `delta`."""
-    delta, limit = check_number("delta", delta), check_number("limit", limit, above=0.0)
+    delta = check_number("delta", delta, minimum=-1e100, maximum=1e100)  # its square is drawn
+    limit = check_number("limit", limit, above=0.0, maximum=1e100)
     _check_axes(ax)
     if ax is None:
         _, ax = plt.subplots(figsize=(4.6, 3.2))
@@ -400,7 +412,8 @@ def reward_against_frequency(env: Grid, terminal) -> Figure:
     The band holds what a perfect sampler would show, give or take two standard errors. Cells that
     were never sampled have a cross on the lower edge.
     """
-    found, target, n = evaluation.empirical_distribution(env, terminal), env.target(), len(terminal)
+    found, target = evaluation.empirical_distribution(env, terminal), env.target()
+    n = len(np.asarray(terminal))
     ends = np.geomspace(target.min() / 2, target.max() * 2, 200)
     bottom, spread = ends[0] / 2, 2 * np.sqrt(ends * np.maximum(1 - ends, 0) / n)
     figure, ax = plt.subplots(figsize=(4.2, 3.6))
@@ -433,7 +446,8 @@ def sequence_logo(words, alphabet: str, title: str = "", ax: Axes | None = None)
     words = _check_words(words)
     check_instance("alphabet", alphabet, str, "a string of different letters")
     if not alphabet or len(set(alphabet)) < len(alphabet):
-        raise ValueError(f"alphabet must be a string of different letters, got {alphabet!r}")
+        raise ValueError(f"alphabet must be a string of different letters, got {shown(alphabet)}")
+    _check_title(title)
     _check_axes(ax)
     places = np.array([list(word) for word in words])
     count = np.stack([(places == letter).sum(axis=0) for letter in alphabet], axis=1)
@@ -521,16 +535,16 @@ def _probabilities(name, values, shape):
     return numbers
 
 
-def _check_history(history):
-    if not all(hasattr(history, name) for name in ("loss", "log_z", "evaluated_at", "l1_error")):
-        raise TypeError(f"history must be a History, as train returns, got {shown(history)}")
+def _check_history(history, name="history"):
+    if not all(hasattr(history, each) for each in ("loss", "log_z", "evaluated_at", "l1_error")):
+        raise TypeError(f"{name} must be a History, as train returns, got {shown(history)}")
 
 
 def _check_words(given):
     form = "strings of one length, at least one"
     try:
         words = list(given)
-    except TypeError as error:
+    except Exception as error:  # what holds nothing, and what refuses in a way of its own
         raise TypeError(f"words must be {form}, got {shown(given)}") from error
     if isinstance(given, str) or not all(isinstance(word, str) for word in words):
         raise TypeError(f"words must be {form}, got {shown(words)}")
@@ -547,8 +561,17 @@ def _check_figure(figure):
     check_instance("figure", figure, Figure | SubFigure | None, "a matplotlib Figure or None")
 
 
+def _check_given(figure):
+    check_instance("figure", figure, Figure | SubFigure, "a matplotlib Figure")
+
+
+def _check_title(title):
+    check_instance("title", title, str, "a string")
+
+
 def _check_colour_map(cmap):
-    if not isinstance(cmap, Colormap) and str(cmap) not in matplotlib.colormaps:
+    known = isinstance(cmap, Colormap) or (isinstance(cmap, str) and cmap in matplotlib.colormaps)
+    if not known:
         raise ValueError(f"cmap must name a colour map of matplotlib, got {shown(cmap)}")
 
 

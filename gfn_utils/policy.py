@@ -14,19 +14,23 @@ import numpy as np
 import tensorflow as tf
 
 from gfn_utils.environments import Environment
-from gfn_utils.validation import check_integer, shown
+from gfn_utils.validation import check_choice, check_function, check_instance, check_integer, shown
 
 LogPolicy = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 
+DTYPES = ("float64", "float32")
 BACKWARD_POLICIES = ("learned", "uniform")
 FIRST_WEIGHTS = ("small_heads", "fan_in")
+LARGEST_LAYER = 10_000
 
 
 def check_hidden(hidden) -> tuple[int, ...]:
     """Return the units of the dense layers as a tuple; raise TypeError or ValueError otherwise."""
     if not isinstance(hidden, (tuple, list)):
         raise TypeError(f"hidden must be a tuple of integers of at least 1, got {shown(hidden)}")
-    return tuple(check_integer("hidden", units, minimum=1) for units in hidden)
+    return tuple(
+        check_integer("hidden", units, minimum=1, maximum=LARGEST_LAYER) for units in hidden
+    )
 
 
 def build_policy(
@@ -46,7 +50,14 @@ def build_policy(
       untrained policy is near uniform and explores every direction;
     - "fan_in": kernels and biases, the heads' too, uniform in ±1/√(inputs of the layer), as in
       torch.nn.Linear and equinox.nn.Linear.
+
+    Raises ValueError or TypeError, naming the argument, if one is out of bounds.
     """
+    check_instance("env", env, Environment, "an Environment")
+    hidden = check_hidden(hidden)
+    check_choice("dtype", dtype, DTYPES)
+    seed = check_integer("seed", seed, minimum=0)
+    check_choice("first_weights", first_weights, FIRST_WEIGHTS)
     n_features = env.encode(env.initial_states(1)).shape[-1]
 
     def dense(inputs, units, number, name, activation=None):
@@ -253,6 +264,8 @@ class PolicyTable(NamedTuple):
 
 def tabulate(env: Environment, log_policy: LogPolicy) -> PolicyTable:
     """Evaluate a log-policy on all listed states at once."""
+    check_instance("env", env, Environment, "an Environment")
+    check_function("log_policy", log_policy)
     return PolicyTable(env, *log_policy(env.states()))
 
 

@@ -1,6 +1,7 @@
 """Trajectories: drawn forward from the origin or backward from an object, and scored."""
 
 import itertools
+import math
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
@@ -10,8 +11,12 @@ import tensorflow as tf
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.policy import LogPolicy
+from gfn_utils.validation import check_function, check_instance, check_integer, check_numbers
 
 PADDING = -1
+
+LARGEST_RECORD = 1_000_000_000
+"""Numbers that the states of all trajectories, or of all chains, may fill: 4 GB."""
 
 MOST_NUMBERS_SEEN = 20_000_000
 """How many numbers `objects_seen` writes down at most for the states one action further away."""
@@ -37,14 +42,22 @@ class Trajectories(NamedTuple):
     """log R of that state in nats, float64 `[B]`."""
 
 
-def check_trajectories(env: Environment, trajectories: Trajectories, name: str) -> None:
-    """Raise ValueError or TypeError unless these are trajectories of `env`, as far as one can see.
+def check_trajectories(env: Environment, trajectories: Trajectories, name: str) -> Trajectories:
+    """Return them as tensors; raise ValueError or TypeError unless they are trajectories of `env`.
 
     Looked at are shapes, actions, the states passed and those in which they stopped.
     """
-    check_states(env, trajectories.terminal, f"{name}.terminal")
-    actions, states = np.asarray(trajectories.actions), np.asarray(trajectories.states)
-    expected = [len(trajectories.terminal), env.max_trajectory_length]
+    check_instance(name, trajectories, Trajectories, "Trajectories")
+    terminal = check_states(env, trajectories.terminal, f"{name}.terminal")
+    for field in ("states", "actions", "log_reward"):
+        check_numbers(f"{name}.{field}", getattr(trajectories, field))
+    states, actions, _, log_reward = map(np.asarray, trajectories)
+    if log_reward.shape != (len(terminal),):
+        raise ValueError(
+            f"{name}.log_reward must be of shape [{len(terminal)}], "
+            f"got shape {list(log_reward.shape)}"
+        )
+    expected = [len(terminal), env.max_trajectory_length]
     if list(actions.shape) != expected or not np.issubdtype(actions.dtype, np.integer):
         raise ValueError(
             f"{name}.actions must be an integer array of shape {expected}, "
@@ -61,6 +74,14 @@ def check_trajectories(env: Environment, trajectories: Trajectories, name: str) 
             f"{name}.states must be of shape {expected}, got shape {list(states.shape)}"
         )
     check_any_states(env, states[:, :-1][actions != PADDING], f"{name}.states")
+    states, actions = (tf.constant(each, tf.int32) for each in (states, actions))
+    return Trajectories(states, actions, terminal, tf.constant(log_reward, tf.float64))
+
+
+def most_trajectories(env: Environment) -> int:
+    """How many trajectories can be drawn at once, so that their states are not too many."""
+    numbers_of_one = (env.max_trajectory_length + 1) * math.prod(env.state_shape)
+    return max(1, LARGEST_RECORD // numbers_of_one)
 
 
 class Kept(NamedTuple):
@@ -249,6 +270,9 @@ def log_probabilities(
     Entry t of the second is the log-probability of going back from state t+1 to state t: 0 for
     the stop, which is certain. Both are 0 in the padding.
     """
+    check_instance("env", env, Environment, "an Environment")
+    check_function("log_policy", log_policy)
+    check_instance("trajectories", trajectories, Trajectories, "Trajectories")
     scores = score(env, log_policy, trajectories, ("log_pf", "log_pb"))
     return scores["log_pf"], scores["log_pb"]
 
@@ -337,6 +361,9 @@ def objects_seen(env: Environment, trajectories: Trajectories, within: int = 2) 
     Where there are so many actions that the states on the way would fill more than 80 MB, only
     those fewer actions away are taken, and at the least the states that were passed.
     """
+    check_instance("env", env, Environment, "an Environment")
+    trajectories = check_trajectories(env, trajectories, "trajectories")
+    within = check_integer("within", within, minimum=0, maximum=env.max_trajectory_length)
     passed = tf.boolean_mask(trajectories.states[:, :-1], trajectories.actions != PADDING)
     seen = np.unique(passed, axis=0)
     for _ in range(within):

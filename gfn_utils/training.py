@@ -27,6 +27,12 @@ from gfn_utils.sampling import (
     score_steps,
 )
 
+LARGEST_BATCH = 100_000
+"""Trajectories an update. More are a slip, and would end for want of memory."""
+
+LARGEST_WEIGHT = 1e10
+"""Where a weight is larger, training has diverged: the network's products soon overflow."""
+
 BLOCK_SIZES = (512, 128)
 """Steps on which the network is differentiated at once, where it visits states one by one: large
 blocks as long as they are full, then small ones for the rest."""
@@ -80,6 +86,11 @@ class ChunkResult(NamedTuple):
     """The states in which the updates' trajectories stopped, int32 `[U, B, ...]`."""
     log_reward: tf.Tensor
     """What they were taken to pay, in nats, float64 `[U, B]`."""
+
+
+def has_diverged(weights) -> bool:
+    """Whether a weight is NaN or larger than any that is of use."""
+    return not all((np.abs(np.asarray(weight)) < LARGEST_WEIGHT).all() for weight in weights)
 
 
 def initial_state(weights) -> TrainingState:

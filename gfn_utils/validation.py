@@ -57,7 +57,7 @@ def check_numbers(name: str, value) -> np.ndarray:
         array = np.asarray(value)
     except Exception as error:  # ragged lists, and objects that refuse in a way of their own
         raise TypeError(f"{name} must be an array of numbers, got {shown(value)}") from error
-    if array.dtype.kind not in "iuf":
+    if array.dtype.kind not in "iuf" or np.ma.is_masked(value):
         raise TypeError(f"{name} must be an array of numbers, got {shown(value)}")
     return array.astype(np.float64)
 
@@ -85,11 +85,16 @@ def check_flag(name: str, value) -> bool:
     return flag
 
 
+def check_function(name: str, value, allowed: str = "a function"):
+    """Return `value`; raise TypeError, saying what is `allowed`, unless it can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be {allowed}, got {shown(value)}")
+    return value
+
+
 def check_callback(name: str, value):
     """Return `value`; raise TypeError unless it is a function or None."""
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be a function or None, got {shown(value)}")
-    return value
+    return value if value is None else check_function(name, value, "a function or None")
 
 
 def check_stop(name: str, result) -> bool:

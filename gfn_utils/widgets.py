@@ -23,9 +23,14 @@ from matplotlib.figure import Figure
 
 from gfn_utils import evaluation, losses, plotting
 from gfn_utils.environments import Environment, Grid
-from gfn_utils.environments.base import check_states
 from gfn_utils.policy import PolicyTable, tabulate, uniform_log_policy
-from gfn_utils.sampling import PADDING, Trajectories, log_probabilities, mix_with_uniform
+from gfn_utils.sampling import (
+    PADDING,
+    Trajectories,
+    check_trajectories,
+    log_probabilities,
+    mix_with_uniform,
+)
 from gfn_utils.validation import check_flag, check_instance, check_integer, check_number, shown
 
 DRAWING = threading.RLock()
@@ -75,6 +80,8 @@ def new_figure(width: float, height: float) -> Figure:
     It is none of pyplot's, which would show it again below the cell that is running, and it has
     no constrained layout, which takes longer than all the rest of drawing it.
     """
+    width = check_number("width", width, minimum=1.0, maximum=100.0)
+    height = check_number("height", height, minimum=1.0, maximum=100.0)
     figure = Figure(figsize=(width, height), dpi=100, facecolor="white", layout="none")
     figure.subplots_adjust(
         left=0.55 / width, right=1 - 0.2 / width, bottom=0.55 / height, top=1 - 0.35 / height
@@ -87,6 +94,9 @@ def display_control(control: ipywidgets.Widget, png: bytes, text: str) -> None:
 
     They are one output in three forms. The text is saved and compared: no measured numbers in it.
     """
+    check_instance("control", control, ipywidgets.Widget, "a widget")
+    check_instance("png", png, bytes, "the bytes of a PNG")
+    check_instance("text", text, str, "a string")
     view = {"version_major": 2, "version_minor": 0, "model_id": control.model_id}
     display({WIDGET_VIEW: view, "image/png": png, "text/plain": text}, raw=True)
 
@@ -147,7 +157,7 @@ class _Walks:
 
     def __init__(self, agent, trajectories, log_z):
         self.env = _grid_of(agent)
-        _check_trajectories("trajectories", trajectories, self.env)
+        trajectories = check_trajectories(self.env, trajectories, "trajectories")
         self.log_z = _log_z_of(agent) if log_z is None else check_number("log_z", log_z)
         self.table = tabulate(self.env, agent.log_policy)
         scores = log_probabilities(self.env, self.table.log_policy, trajectories)
@@ -333,7 +343,7 @@ class _Scores:
 
     def __init__(self, agent, trajectory, step):
         env = plotting.env_of(agent)
-        _check_trajectories("trajectory", trajectory, env)
+        trajectory = check_trajectories(env, trajectory, "trajectory")
         if len(trajectory.actions) != 1:
             raise ValueError(f"trajectory must hold exactly one, got {len(trajectory.actions)}")
         self.n_actions = int(np.sum(trajectory.actions != PADDING))
@@ -448,11 +458,6 @@ def _log_z_of(agent) -> float:
     if not hasattr(agent, "log_z"):
         raise TypeError(f"agent must be a GFNAgent, which knows log Z, got {shown(agent)}")
     return float(agent.log_z)
-
-
-def _check_trajectories(name, trajectories, env):
-    check_instance(name, trajectories, Trajectories, "Trajectories")
-    check_states(env, trajectories.terminal, f"{name}.terminal")
 
 
 def _signed(number) -> str:

@@ -498,6 +498,10 @@ CONSTRUCTIONS = {
         lambda: GFNAgent(GRID, hidden=(8, 0)),
         "hidden must be an integer of at least 1, got 0",
     ),
+    "layer too large": (
+        lambda: GFNAgent(GRID, hidden=(10**9,)),
+        "hidden must be an integer of at least 1 and at most 10000, got 1000000000",
+    ),
     "layers not in a tuple": pytest.param(
         lambda: GFNAgent(GRID, hidden=32),
         "hidden must be",
@@ -513,6 +517,10 @@ CONSTRUCTIONS = {
     "learning rate of 0": (
         lambda: small_agent(learning_rate=0),
         "learning_rate must be finite and above 0, got 0",
+    ),
+    "log Z that nothing reaches": (
+        lambda: small_agent(log_z=1e30),
+        "log_z must be finite and at least -1e+10 and at most 1e+10, got 1e+30",
     ),
     "one beta alone": (
         lambda: small_agent(adam_betas=0.9),
@@ -613,6 +621,22 @@ CALLS = {
         train(batch_size=0),
         "batch_size must be an integer of at least 1, got 0",
     ),
+    "batch too large": (
+        train(batch_size=2**31 - 1),
+        "batch_size must be an integer of at least 1 and at most 100000, got 2147483647",
+    ),
+    "samples too many": (
+        lambda agent: agent.sample(2**31 - 1),
+        f"n must be an integer of at least 1 and at most {10**9 // 16}, got 2147483647",
+    ),
+    "masked terminal state": (
+        lambda agent: agent.sample_backward(np.ma.masked_array([[0, 1]], [[False, True]])),
+        "terminal must be an integer array of shape [B, 2], none of it masked, got masked_array",
+    ),
+    "sparse terminal states": (
+        lambda agent: agent.sample_backward(tf.sparse.from_dense([[1, 0]])),
+        "terminal must be an integer array of shape [B, 2], got ",
+    ),
     "offline batch of 0": (
         train_offline(batch_size=0),
         "batch_size must be an integer of at least 1, got 0",
@@ -681,11 +705,30 @@ CALLS = {
         train_offline(data=np.zeros([0, 2], int)),
         "data must hold at least one state, got none",
     ),
+    "states of trajectories in unequal lists": (
+        lambda agent: agent.train(small_agent().sample(2)._replace(states=[[1], [1, 2]]), epochs=1),
+        "data.states must be an array of numbers, got [[1], [1, 2]]",
+    ),
+    "rewards of other trajectories": (
+        lambda agent: agent.train(
+            small_agent().sample(2)._replace(log_reward=np.zeros(3)), epochs=1
+        ),
+        "data.log_reward must be of shape [2], got shape [3]",
+    ),
     "trajectories of another grid": (
         lambda agent: agent.train(GFNAgent(HyperGrid(1, 4), hidden=(8,)).sample(2), epochs=1),
         "data.terminal must be an integer array of shape [B, 2] with B ≥ 1, got shape [2, 1]",
     ),
 }
+
+
+def test_trajectories_in_lists_and_variables_train_as_those_in_tensors():
+    agent, other = small_agent(), small_agent()
+    data, again = agent.sample(3), other.sample(3)
+    lists = data._replace(states=data.states.numpy().tolist(), terminal=tf.Variable(data.terminal))
+    agent.train(lists, epochs=1)
+    other.train(again, epochs=1)
+    assert_same(agent, other)
 
 
 @pytest.mark.parametrize(("call", "message"), CALLS.values(), ids=CALLS)
@@ -733,8 +776,11 @@ def test_an_own_environment_is_not_taken_for_one_of_the_package(tmp_path):
         GFNAgent.load(tmp_path / "agent.npz")
 
 
-def test_weights_that_diverge_in_the_last_update_are_not_accepted():
-    agent = GFNAgent(HyperGrid(2, 4), hidden=(8,), learning_rate=1e300, dtype="float32")
+@pytest.mark.parametrize(
+    ("rate", "dtype"), [(1e300, "float32"), (1e300, "float64"), (1e12, "float64")]
+)
+def test_weights_that_diverge_in_the_last_update_are_not_accepted(rate, dtype):
+    agent = GFNAgent(HyperGrid(2, 4), hidden=(8,), learning_rate=rate, dtype=dtype)
     before = everything(agent)
     with pytest.raises(FloatingPointError, match="at iteration 0"):
         agent.train(iterations=1)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from gfn_utils import GFNAgent, HyperGrid, evaluation, losses, plotting
-from gfn_utils.dashboard import TrainingDashboard, training_dashboard
+from gfn_utils.dashboard import TrainingDashboard, picture_of_run, training_dashboard
 from gfn_utils.environments import PaintedGrid
 from gfn_utils.live_training import LiveTraining, Settings
-from gfn_utils.playground import HEIGHTS, LEVELS, PRESETS, Playground, RewardEditor
+from gfn_utils.playground import HEIGHTS, LEVELS, PRESETS, Playground, RewardEditor, Run
 from gfn_utils.widgets import WIDGET_VIEW
 
 LONGEST = 120.0
@@ -294,6 +294,19 @@ def test_what_cannot_be_painted_is_refused_and_changes_nothing(cell, reward, err
     with pytest.raises(error, match=message):
         editor.paint(*cell, reward)
     np.testing.assert_array_equal(editor.rewards, before)
+
+
+def test_the_parts_of_the_page_name_what_they_are_not_given():
+    cases = [
+        (lambda: RewardEditor(None), "on_change must be a function, got None"),
+        (lambda: Run(3, np.eye), "name must be a string, got 3"),
+        (lambda: Run("a run", None), "rewards_of must be a function, got None"),
+        (lambda: Run("a run", np.eye, "0.5"), "gamma must be a number, got '0.5'"),
+        (lambda: picture_of_run(None, True), "training must be a LiveTraining, got None"),
+    ]
+    for call, message in cases:
+        with pytest.raises(TypeError, match=f"^{message}"):
+            call()
 
 
 @pytest.mark.parametrize(

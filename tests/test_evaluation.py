@@ -295,6 +295,14 @@ def test_more_trajectories_than_a_float_holds():
     assert log_count[7, 500] == pytest.approx(math.log(math.comb(507, 7)), rel=1e-12)
 
 
+def test_exact_answers_refuse_what_is_no_policy():
+    env = HyperGrid(2, 4)
+    table = tabulate(env, uniform_log_policy(env))
+    for log_pf in (np.zeros([16, 3]), table.log_pb, table.log_pf + np.nan):
+        with pytest.raises(ValueError, match=r"agent must give log P_F of shape \[16, 3\]"):
+            evaluation.terminating_distribution(PolicyTable(env, log_pf, table.log_pb))
+
+
 def test_exact_answers_refuse_a_cycle():
     env = Graph([[1, None], [2, None], [None, 1]], [True] * 3, max_trajectory_length=5)
     with pytest.raises(ValueError, match="a graph without cycles"):

@@ -81,6 +81,21 @@ def test_a_check_that_could_not_fail_is_refused(arguments, error, message):
         lesson.check(*arguments)
 
 
+RECURSIVE = []
+RECURSIVE.append(RECURSIVE)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [10**5000, [[1], [1, 2]], RECURSIVE, tf.ragged.constant([[1]])],
+    ids=["huge", "ragged list", "recursive", "ragged"],
+)
+def test_whatever_a_learner_gives_gets_a_verdict(given, capsys):
+    lesson.check(lambda number: given, CASES)
+    assert capsys.readouterr().out.startswith("✗ Not yet: <lambda>(")
+    lesson.claim("it is shown", True, given)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -143,6 +143,19 @@ def test_a_cell_run_twice_goes_on_in_the_newer_training(tmp_path):
     assert_same(newer, *undisturbed())
 
 
+def test_a_timeout_is_a_number_of_seconds():
+    for wrong in ("1", -1.0, np.inf, [1]):
+        with pytest.raises((TypeError, ValueError), match="timeout must be"):
+            LiveTraining(agent(), SETTINGS).join(wrong)
+
+
+def test_settings_may_be_numbers_of_numpy(tmp_path):
+    settings = Settings(np.int64(3), batch_size=np.array(4))
+    run_to_the_end(LiveTraining(agent(), settings, tmp_path / "run.npz"))
+    found = LiveTraining(agent(), Settings(3, batch_size=4), tmp_path / "run.npz")
+    assert (found.done, found.settings) == (3, settings)
+
+
 def test_a_running_training_is_not_disturbed_by_one_of_other_settings(tmp_path):
     path = tmp_path / "run.npz"
     live = LiveTraining(agent(), SETTINGS, path)

@@ -312,7 +312,7 @@ def test_a_state_flow_is_saved_and_reset(tmp_path):
     ("arguments", "message"),
     [
         ({"objective": "tb"}, "objective must be one of 'trajectory_balance', .*got 'tb'"),
-        ({"sub_trajectory_lambda": 0}, "sub_trajectory_lambda must be .*above 0"),
+        ({"sub_trajectory_lambda": 0}, "sub_trajectory_lambda must be .*at least 1e-30"),
         ({"sub_trajectory_lambda": float("inf")}, "sub_trajectory_lambda must be finite"),
     ],
 )

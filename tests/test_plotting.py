@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from gfn_utils import GFNAgent, HyperGrid, plotting
+from gfn_utils import GFNAgent, HyperGrid, plotting, widgets
 from gfn_utils.agent import History
 
 GRID = HyperGrid(2, 4)
@@ -21,11 +21,21 @@ FLOOR = {10: 0.5, 100: 0.2}
 CALLS = [
     (
         plotting.grid_map,
-        {"env": GRID, "values": TARGET, "label": "p", "cmap": "cividis", "vmin": 0.0, "vmax": 1.0},
+        {
+            "env": GRID,
+            "values": TARGET,
+            "label": "p",
+            "title": "t",
+            "cmap": "cividis",
+            "vmin": 0.0,
+            "vmax": 1.0,
+        },
         {
             "env": [None, CUBE, HyperGrid(2, 4000)],
             "values": [None, "abc", TARGET[:-1], TARGET * np.nan, [[1, 2], [3]]],
-            "cmap": ["nothing", None, 3],
+            "label": [None, 3],
+            "title": [None, 3],
+            "cmap": ["nothing", None, 3, 10**5000],
             "vmin": ["0", np.nan],
             "vmax": ["1", np.inf, -1.0],
             "number_format": ["q", 3],
@@ -44,7 +54,11 @@ CALLS = [
             "target": [None, "abc", TARGET[:-1], 2 * TARGET, TARGET - 1],
         },
     ),
-    (plotting.policy, {"agent": AGENT}, {"agent": [None, GRID, GFNAgent(CUBE)], "ax": ["x"]}),
+    (
+        plotting.policy,
+        {"agent": AGENT},
+        {"agent": [None, GRID, GFNAgent(CUBE)], "title": [None, 3], "ax": ["x"]},
+    ),
     (
         plotting.walk,
         {"env": GRID, "passed": [[0, 0]], "moves": [0.3, 0.3], "stop": 0.4},
@@ -65,7 +79,12 @@ CALLS = [
     (
         plotting.pipes,
         {"agent": AGENT, "z": 1.0},
-        {"agent": [None, GRID], "z": [0.0, -1.0, np.nan, None, "1"], "ax": [3]},
+        {
+            "agent": [None, GRID],
+            "z": [0.0, -1.0, np.nan, None, "1"],
+            "title": [None, 3],
+            "ax": [3],
+        },
     ),
     (
         plotting.learning_curves,
@@ -75,7 +94,11 @@ CALLS = [
     (
         plotting.imbalance_parabola,
         {"delta": 1.0, "limit": 2.0},
-        {"delta": [None, np.nan, "1"], "limit": [0.0, None, np.inf], "ax": [3]},
+        {
+            "delta": [None, np.nan, "1", 1e308],
+            "limit": [0.0, None, np.inf, 1e308],
+            "ax": [3],
+        },
     ),
     (
         plotting.noise_floor,
@@ -93,13 +116,39 @@ CALLS = [
         {
             "words": [None, [], ["AC", "A"], [1, 2], [""], 3, "ACG"],
             "alphabet": [None, "", "AA", ["A", "C"]],
+            "title": [None, 3],
             "ax": [3],
+        },
+    ),
+]
+# The same of those that draw into a figure.
+FIGURE = widgets.new_figure(4.0, 2.0)
+IN_A_FIGURE = [
+    (
+        plotting.training,
+        {"env": GRID, "learned": TARGET, "history": HISTORY, "total": 5, "figure": FIGURE},
+        {"env": [None, CUBE], "history": [None], "figure": [None, "f"]},
+    ),
+    (
+        plotting.training_maps,
+        {"env": GRID, "learned": TARGET, "figure": FIGURE},
+        {"env": [None, CUBE], "learned": [None, TARGET[:-1]], "figure": [None, "f"]},
+    ),
+    (
+        plotting.training_curves,
+        {"env": GRID, "history": HISTORY, "total": 5, "figure": FIGURE},
+        {
+            "env": [None, CUBE],
+            "history": [None],
+            "total": [0, "5"],
+            "figure": [None, "f"],
+            "beside": [3, [1.0]],
         },
     ),
 ]
 WRONG = [
     pytest.param(draw, {**good, name: value}, name, id=f"{draw.__name__}-{name}-{number}")
-    for draw, good, wrong in CALLS
+    for draw, good, wrong in CALLS + IN_A_FIGURE
     for name, values in wrong.items()
     for number, value in enumerate(values)
 ]

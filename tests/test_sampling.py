@@ -17,7 +17,13 @@ from own_environments import Graph, Subsets, Words
 from scipy.stats import chi2
 
 from gfn_utils import GFNAgent, HyperGrid, sampling
-from gfn_utils.policy import masked_log_softmax, network_log_policy, tabulate, uniform_log_policy
+from gfn_utils.policy import (
+    build_policy,
+    masked_log_softmax,
+    network_log_policy,
+    tabulate,
+    uniform_log_policy,
+)
 
 LEVEL = 1e-4
 
@@ -431,6 +437,37 @@ def test_objects_seen_lie_within_so_many_actions(within):
     seen = sampling.objects_seen(env, stopped_at_once, within).tolist()
     cells = itertools.product(range(5), repeat=2)
     assert seen == [list(cell) for cell in cells if sum(cell) <= within]
+
+
+def test_policies_and_their_scores_name_what_they_are_not_given():
+    env = HyperGrid(2, 4)
+    known, drawn = uniform_log_policy(env), GFNAgent(env, hidden=(4,)).sample(2)
+    for call, message in [
+        (lambda: sampling.log_probabilities(None, known, drawn), "env must be an Environment"),
+        (lambda: sampling.log_probabilities(env, None, drawn), "log_policy must be a function"),
+        (lambda: sampling.log_probabilities(env, known, [1]), "trajectories must be Trajectories"),
+        (lambda: tabulate(None, known), "env must be an Environment"),
+        (lambda: tabulate(env, env), "log_policy must be a function"),
+        (lambda: build_policy("grid"), "env must be an Environment, got 'grid'"),
+        (lambda: build_policy(env, 32), "hidden must be a tuple of integers"),
+        (lambda: build_policy(env, dtype=np.float32), "dtype must be one of"),
+        (lambda: build_policy(env, seed="1"), "seed must be an integer"),
+    ]:
+        with pytest.raises(TypeError, match=f"^{message}"):
+            call()
+
+
+def test_objects_seen_name_what_they_are_not_given():
+    env = HyperGrid(2, 4)
+    drawn = GFNAgent(env, hidden=(4,)).sample(2)
+    for arguments, message in [
+        ((None, drawn), "env must be an Environment, got None"),
+        ((env, None), "trajectories must be Trajectories, got None"),
+        ((env, drawn._replace(actions="no")), "trajectories.actions must be an array of numbers"),
+        ((env, drawn, 1.5), "within must be an integer of at least 0, got 1.5"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            sampling.objects_seen(*arguments)
 
 
 def test_objects_seen_are_only_those_that_may_be_the_last():

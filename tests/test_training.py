@@ -322,8 +322,8 @@ def test_the_padding_of_the_last_batch_has_no_influence(recorded):
     assert (others != batches.terminal.numpy()).any()
     chunk = training.compile_chunk(agent.kind, 6, True, "trajectory_balance")
     again = chunk(*arguments[:-1], Batches(tf.constant(others), batches.weight))
-    again = again._replace(terminal=result.terminal, log_reward=result.log_reward)
-    for found, expected in zip(tf.nest.flatten(again), tf.nest.flatten(result), strict=True):
+    # All but the terminal states themselves, and what they pay.
+    for found, expected in zip(*map(tf.nest.flatten, (again[:3], result[:3])), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -441,24 +441,24 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_update():
     agent, other = (GFNAgent(env, hidden=(8,), seed=1) for _ in range(2))
     whole = np.delete(env.states(), 11, axis=0)
     for each in (agent, other):
-        each.train(**{**OFFLINE, "data": whole, "epochs": 3})
+        each.train(**{**OFFLINE, "data": whole, "epochs": 3}, track_error=False)
     # Run 2 begins at update 9; its batches have six objects, the broken one somewhere among them.
     assert agent.iteration == 9
     where = training.epoch_order(1, 9, 0, 16).tolist().index(11) // 6
     before = everything(agent)
     with pytest.raises(FloatingPointError, match=f"at iteration {9 + where};.*after iteration 9"):
-        agent.train(**{**OFFLINE, "data": env.states()})
+        agent.train(**{**OFFLINE, "data": env.states()}, track_error=False)
     for value, expected in zip(everything(agent), before, strict=True):
         np.testing.assert_array_equal(value, expected)
     assert_same(agent, other)
 
 
 def test_a_wild_learning_rate_leaves_the_agent_after_the_last_good_chunk():
-    # The loss before the first step is still finite, so a chunk of one update is good.
-    agent, other = (small_agent(learning_rate=1e300) for _ in range(2))
+    # The first step leads to weights that are still within bounds, the second no longer.
+    agent, other = (small_agent(learning_rate=6e9) for _ in range(2))
     job = {**ON_POLICY, "chunk": 1}
     other.train(**job, callback=lambda progress: True)
-    message = r"at iteration 1; the agent is as it was after iteration 1\. .*\(now 1e\+300\)"
+    message = r"at iteration 1; the agent is as it was after iteration 1\. .*\(now 6e\+09\)"
     with pytest.raises(FloatingPointError, match=message):
         agent.train(**job)
     assert agent.iteration == 1

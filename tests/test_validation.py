@@ -13,6 +13,7 @@ from gfn_utils.validation import (
     check_callback,
     check_choice,
     check_flag,
+    check_function,
     check_integer,
     check_number,
     check_numbers,
@@ -144,6 +145,13 @@ def test_flags():
         check_flag("explore", None)
 
 
+def test_functions():
+    assert check_function("answer", len) is len
+    for value in (None, "len", Unshowable()):
+        with pytest.raises(TypeError, match="answer must be a function, got"):
+            check_function("answer", value)
+
+
 def test_callbacks():
     assert check_callback("callback", len) is len
     assert check_callback("callback", None) is None
@@ -159,6 +167,14 @@ def test_arrays_of_numbers():
     for value in (None, "ab", ["1", "2"], [1, None], [[1, 2], [3]], [True, False], [1j], {}, len):
         with pytest.raises(TypeError, match="p must be an array of numbers, got"):
             check_numbers("p", value)
+
+
+def test_masked_numbers_are_not_taken_for_numbers():
+    hidden = np.ma.masked_array([0.5, 7.0], [False, True])
+    for value in (hidden, np.ma.masked):
+        with pytest.raises(TypeError, match="p must be an array of numbers, got"):
+            check_numbers("p", value)
+    assert check_numbers("p", np.ma.masked_array([1, 2])).tolist() == [1, 2]
 
 
 def test_values_are_shown_shortly_and_always():

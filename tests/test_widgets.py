@@ -20,6 +20,7 @@ from gfn_utils.policy import tabulate
 GRID = HyperGrid(2, 4)
 CELLS = brute_force.cells(2, 4)
 ENDS = tf.constant([[2, 1], [3, 3], [0, 0]])
+SLIDER = ipywidgets.IntSlider()
 
 
 @pytest.fixture
@@ -407,6 +408,11 @@ def test_what_is_out_of_bounds_is_named(agent):
         (lambda: widgets.trajectory_player(agent, path, "no"), TypeError, "backward must be True"),
         (lambda: widgets.trajectory_player(agent, path, log_z="2"), TypeError, "log_z must be"),
         (lambda: widgets.Picture().show("a", "b"), TypeError, "figure must be a matplotlib"),
+        (lambda: widgets.new_figure(True, 3.0), TypeError, "width must be a number"),
+        (lambda: widgets.new_figure(3.0, 1e30), ValueError, "height must be .*at most 100"),
+        (lambda: widgets.display_control(None, b"", ""), TypeError, "control must be a widget"),
+        (lambda: widgets.display_control(SLIDER, "", ""), TypeError, "png must be the bytes"),
+        (lambda: widgets.display_control(SLIDER, b"", None), TypeError, "text must be a string"),
     ]
     for build, error, message in cases:
         with pytest.raises(error, match=message):

@@ -193,9 +193,11 @@ def check_any_states(env: Environment, states, name: str, at_least: int = 0) -> 
     TypeError for what is no array of integers, ValueError for another shape or another value. The
     states that a program is compiled for are not known yet, and are returned as they are.
     """
-    if tf.is_tensor(states) and not hasattr(states, "numpy"):
+    if isinstance(states, tf.Tensor) and not hasattr(states, "numpy"):
         return states
     form = f"an integer array of shape [{', '.join(map(str, ['B', *env.state_shape]))}]"
+    if np.ma.is_masked(states):
+        raise TypeError(f"{name} must be {form}, none of it masked, got {shown(states)}")
     try:
         states = np.asarray(states)
     except Exception as error:  # ragged lists, and objects that refuse in a way of their own

@@ -17,7 +17,7 @@ from gfn_utils.environments.base import (
     check_any_states,
     is_dataclass_itself,
 )
-from gfn_utils.validation import check_integer, check_numbers, shown
+from gfn_utils.validation import check_function, check_integer, check_numbers, shown
 
 MAX_FEATURES = 100_000
 EMPTY = "·"
@@ -65,8 +65,7 @@ class Sequences(Environment):
                 f"block must be so small that there are at most {MAX_FEATURES:,} features, got "
                 f"{block}, which makes {self._n_features:,}"
             )
-        if not callable(self.log_reward_of):
-            raise TypeError(f"log_reward_of must be a function, got {shown(self.log_reward_of)}")
+        check_function("log_reward_of", self.log_reward_of)
         some = self.log_reward_of(tf.zeros([2, self.length], tf.int32))
         shape = check_numbers("what log_reward_of gives", some).shape
         if shape != (2,):
