@@ -528,7 +528,6 @@ class GFNAgent:
                 self._add_state_flow()
         offline = run.objects is not None
         make_chunk = training.CheckedChunk(self.kind, run.batch_size, offline, objective)
-        learns_log_z = losses.learns_log_z(objective)
         number = self.iteration - run.resume_from
         loss_of_updates, log_zs, evaluated_at, errors = [], [], [], []
         for first in range(run.resume_from, run.total, run.chunk):
@@ -537,15 +536,8 @@ class GFNAgent:
                 batches = (self._batches(run, number, first, n),) if offline else ()
                 state = self._state_now()
                 rates, settings = self._settings(run, first, power)
-                if self._log_z_is_open and learns_log_z:
-                    _, gamma, _, seed = settings
-                    first_batch = (
-                        batches[0].terminal[0][batches[0].weight[0] > 0] if batches else None
-                    )
-                    level = training.first_log_z(
-                        self.kind, state.weights, run.batch_size, seed, gamma, first_batch
-                    )
-                    state = training.started_at(self.kind, state, level)
+                if self._log_z_is_open and losses.learns_log_z(objective):
+                    state = self._with_first_log_z(state, run, settings, *batches)
                 result = make_chunk(state, rates, tf.constant(n), *settings, *batches)
                 loss, log_z = self._take(result, n)
                 if track_error:
@@ -570,6 +562,15 @@ class GFNAgent:
     def _log_z_is_open(self):
         """Whether nobody has said yet where log Z is to start."""
         return self._first_log_z is None and self.iteration == 0 and float(self.log_z) == 0
+
+    def _with_first_log_z(self, state, run, settings, batches=None):
+        """The state with log Z, and all state flows, where the first batch puts them."""
+        _, gamma, _, seed = settings
+        terminal = None if batches is None else batches.terminal[0][batches.weight[0] > 0]
+        level = training.first_log_z(
+            self.kind, state.weights, run.batch_size, seed, gamma, terminal
+        )
+        return training.started_at(self.kind, state, level)
 
     def _settings(self, run, first, power):
         """What a chunk takes beside its state: the rates of its updates, and the other numbers.
