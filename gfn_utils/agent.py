@@ -1,8 +1,8 @@
 """GFNAgent: an environment, a policy, log Z and the training that fits them to the reward."""
 
 import functools
-import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -84,6 +84,12 @@ class _Held(NamedTuple):
     n_sampled: int
 
 
+class _Turn:
+    """Held by whoever changes an agent."""
+
+    over = False
+
+
 class GFNAgent:
     """A GFlowNet: builds objects x of `env` and learns to build them in proportion to R(x).
 
@@ -148,7 +154,7 @@ class GFNAgent:
         self.learning_rate = learning_rate
         self.log_z_learning_rate = log_z_learning_rate
         self.adam_betas = adam_betas
-        self._busy = threading.Lock()
+        self._turns = []
         self._settled = None
         self._policy = policy.build_policy(env, hidden, dtype)
         self._log_z = tf.Variable(0.0, dtype=dtype, name="log_z")
@@ -248,8 +254,12 @@ class GFNAgent:
         Raises RuntimeError while the agent is being trained.
         """
         seed = check_integer("seed", self.seed if seed is None else seed, minimum=0)
-        with self._alone("reset"), interrupts_held_back():
-            self._hold(self._untrained(self.kind, self.state_flow, seed))
+        turn = self._take_turn("reset")
+        try:
+            with interrupts_held_back():
+                self._hold(self._untrained(self.kind, self.state_flow, seed))
+        finally:
+            turn.over = True
 
     def _untrained(self, kind, state_flow, seed):
         """What a fresh agent of this kind and seed holds."""
@@ -366,9 +376,11 @@ class GFNAgent:
         track_error = self._check_tracking(track_error)
         check_callback("callback", callback)
         run = self._plan(data, epochs, iterations, batch_size, decay, resume_from, chunk)
-        with self._alone("train"):
-            history = self._train(run, objective, power, track_error, callback)
-        return history
+        turn = self._take_turn("train")
+        try:
+            return self._train(run, objective, power, track_error, callback)
+        finally:
+            turn.over = True
 
     def save(self, path) -> None:
         """Write the whole agent to one file; `load` continues as if it had never stopped.
@@ -425,11 +437,21 @@ class GFNAgent:
             },
         }
 
-    def _alone(self, what):
-        """A lock to hold while the agent is changed; RuntimeError if another holds it."""
-        if self._busy.locked():
+    def _take_turn(self, what):
+        """The right to change the agent; RuntimeError while another has it.
+
+        It ends when it is `over`, or when it is forgotten: an interrupt can come just before a
+        lock would be released.
+        """
+        turn = _Turn()
+        ours = weakref.ref(turn)
+        self._turns.append(ours)  # of two threads one comes first
+        others = [reference() for reference in self._turns[: self._turns.index(ours)]]
+        if any(other is not None and not other.over for other in others):
+            turn.over = True
             raise RuntimeError(f"{what} must wait: this agent is being trained already")
-        return self._busy
+        del self._turns[: self._turns.index(ours)]
+        return turn
 
     def _hold(self, held):
         """Make this the agent's, all at once."""

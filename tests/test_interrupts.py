@@ -93,14 +93,13 @@ def test_an_interrupt_at_any_line_leaves_a_whole_agent(name, tmp_path):
         grown = fresh()
         grown._add_state_flow()
         allowed.append(everything(grown))
-    agent, line, step = fresh(), 1, 1
+    agent, line = fresh(), 1
     while interrupted_at(line, functools.partial(job, agent)):
         found = everything(agent)
         assert any(same(found, whole) for whole in allowed), line
         agent.train(iterations=1, batch_size=6, chunk=7)  # and it is not taken for busy
         agent = fresh()
-        line += step
-        step = max(1, line // 40)  # every line at first, then one in forty
+        line += 1 + line // 60  # every line at first, then ever fewer
     assert line > 20
     leftovers = {path.name for path in tmp_path.iterdir()} - {
         "before.npz",
