@@ -10,6 +10,14 @@ from playwright.sync_api import expect
 SOON = 30_000
 NUMBER = re.compile(r"^\[\d+\]:$")
 LAPTOP = {"width": 1280, "height": 800}
+SHUT_DOWN_KERNELS = """async () => {
+    const kernels = async () => (await fetch("/api/kernels")).json();
+    const headers = { "X-XSRFToken": document.cookie.match(/_xsrf=([^;]+)/)[1] };
+    for (const kernel of await kernels()) {
+        await fetch(`/api/kernels/${kernel.id}`, { method: "DELETE", headers });
+    }
+    return (await kernels()).length;
+}"""
 
 
 @pytest.fixture
@@ -27,6 +35,8 @@ def lesson(browser, jupyterlab, notebooks):
         return page
 
     yield open_and_run
+    # A kernel outlives its page: a run in it would go on, and save itself for the next test.
+    assert page.evaluate(SHUT_DOWN_KERNELS) == 0
     page.close()
 
 
