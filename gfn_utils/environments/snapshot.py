@@ -34,14 +34,15 @@ class Snapshot:
         self.env = env
         listed = has_table(env)
         states = env.states() if listed else _first_states(env)
-        self.log_rewards = tf.cast(env.log_reward(states), tf.float64) if listed else None
+        log_reward = env.log_reward(states) if listed or with_rewards else None
+        self.log_rewards = tf.cast(log_reward, tf.float64) if listed else None
         mask = env.forward_mask(states)
         seen = (
             mask,
             env.backward_mask(states),
             env.encode(states),
             _one_step_each(env, states, mask),
-            *([env.log_reward(states)] if with_rewards else []),
+            *([log_reward] if with_rewards else []),
         )
         self._key = (env.graph_key() if listed else env, *map(_digest, seen))
 
