@@ -17,6 +17,8 @@ from gfn_utils.environments.contract import check_attributes
 from gfn_utils.environments.fingerprint import fingerprint
 from gfn_utils.environments.snapshot import Snapshot
 from gfn_utils.interrupts import interrupts_held_back
+from gfn_utils.networks import DenseNetwork
+from gfn_utils.networks.dense import DTYPES
 from gfn_utils.sampling import Trajectories, check_trajectories
 from gfn_utils.training import LARGEST_BATCH, LARGEST_WEIGHT, Batches, Kind, TrainingState
 from gfn_utils.validation import (
@@ -115,7 +117,7 @@ class GFNAgent:
         backward_policy: "learned" or "uniform" (1 / number of parents).
         state_flow: whether to learn log F(s) too. `train` adds it when an objective needs it.
         first_weights: "small_heads", by which an untrained policy is near uniform, or "fan_in",
-            as the layers of PyTorch and Equinox start (see `policy.build_policy`). On the default
+            as the layers of PyTorch and Equinox start (see `networks.DenseNetwork`). On the default
             job they do equally well. On a grid of 16⁴ with 256 units, on policy at a rate of 0.001,
             an exact L1 error of 0.256 is left after 700 updates with the former, 0.225 with the
             latter (medians of 12 seeds).
@@ -143,11 +145,9 @@ class GFNAgent:
         log_z: float | None = None,
     ):
         check_attributes(env)
-        hidden = policy.check_hidden(hidden)
-        check_choice("dtype", dtype, policy.DTYPES)
+        check_choice("dtype", dtype, DTYPES)
         check_choice("backward_policy", backward_policy, policy.BACKWARD_POLICIES)
         check_flag("state_flow", state_flow)
-        self._first_weights = check_choice("first_weights", first_weights, policy.FIRST_WEIGHTS)
         bounds = -LARGEST_WEIGHT, LARGEST_WEIGHT
         self._first_log_z = None if log_z is None else check_number("log_z", log_z, *bounds)
         self.gamma = gamma
@@ -156,9 +156,10 @@ class GFNAgent:
         self.adam_betas = adam_betas
         self._turns = []
         self._settled = None
-        self._policy = policy.build_policy(env, hidden, dtype)
+        network = DenseNetwork(hidden, first_weights)
+        self._policy = network.build(env, dtype)
         self._log_z = tf.Variable(0.0, dtype=dtype, name="log_z")
-        kind = Kind(env, hidden, dtype, backward_policy)
+        kind = Kind(env, network, dtype, backward_policy)
         self._hold(self._untrained(kind, None, check_integer("seed", seed, minimum=0)))
         if state_flow:
             self._add_state_flow()
@@ -235,7 +236,7 @@ class GFNAgent:
     @property
     def first_weights(self) -> str:
         """How the first weights are drawn."""
-        return self._first_weights
+        return self.kind.network.first_weights
 
     @property
     def iteration(self) -> int:
@@ -244,7 +245,7 @@ class GFNAgent:
 
     def __repr__(self):
         return (
-            f"GFNAgent({self.env!r}, hidden={self.kind.hidden}, gamma={self.gamma:g}, "
+            f"GFNAgent({self.env!r}, hidden={self.kind.network.hidden}, gamma={self.gamma:g}, "
             f"seed={self.seed}, iteration={self.iteration})"
         )
 
@@ -263,10 +264,10 @@ class GFNAgent:
 
     def _untrained(self, kind, state_flow, seed):
         """What a fresh agent of this kind and seed holds."""
-        fresh = policy.build_policy(kind.env, kind.hidden, kind.dtype, seed, self._first_weights)
+        fresh = kind.network.build(kind.env, kind.dtype, seed)
         weights = [tf.convert_to_tensor(weight) for weight in fresh.weights]
         if state_flow is not None:
-            head = policy.build_state_flow(fresh, seed, self._first_log_z or 0.0)
+            head = kind.network.build_state_flow(fresh, seed, self._first_log_z or 0.0)
             weights += [tf.convert_to_tensor(weight) for weight in head.weights]
         log_z = tf.constant(self._first_log_z or 0.0, kind.dtype)
         return _Held(training.initial_state([*weights, log_z]), kind, state_flow, seed, 0)
@@ -274,8 +275,9 @@ class GFNAgent:
     def log_policy(self, states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """log P_F `[B, n_actions]` and log P_B `[B, n_actions − 1]` in nats; −inf: not allowed."""
         states = check_any_states(self.env, states, "states")
-        weights, backward_policy = self.policy.weights, self.kind.backward_policy
-        return policy.network_log_policy(self.env, weights, backward_policy)(states)
+        return policy.network_log_policy(
+            self.env, self.kind.network, self.policy.weights, self.kind.backward_policy
+        )(states)
 
     def log_flow(self, states: tf.Tensor) -> tf.Tensor:
         """The learned log F of the states, `[B]`, in nats; log Z at the origin.
@@ -418,12 +420,12 @@ class GFNAgent:
 
     def describe(self) -> dict:
         """What a saved file says of the agent, beside its arrays: environment and arguments."""
-        hidden, dtype, backward_policy, state_flow = self.kind[1:]
+        network, dtype, backward_policy, state_flow = self.kind[1:]
         return {
             **checkpoint.describe_environment(self.env),
             "n_sampled": self._held.n_sampled,
             "arguments": {
-                "hidden": hidden,
+                "hidden": network.hidden,
                 "gamma": self.gamma,
                 "seed": self.seed,
                 "learning_rate": self.learning_rate,
@@ -432,7 +434,7 @@ class GFNAgent:
                 "dtype": dtype,
                 "backward_policy": backward_policy,
                 "state_flow": state_flow,
-                "first_weights": self._first_weights,
+                "first_weights": network.first_weights,
                 "log_z": self._first_log_z,
             },
         }
@@ -488,7 +490,7 @@ class GFNAgent:
         It begins at the present log Z, so that a factor in R makes no difference.
         """
         weights, first, second, iteration = self._state_now()
-        layer = policy.build_state_flow(self._policy, self.seed, float(weights[-1]))
+        layer = self.kind.network.build_state_flow(self._policy, self.seed, float(weights[-1]))
         head = [tf.convert_to_tensor(weight) for weight in layer.weights]
         zeros = [tf.zeros_like(weight) for weight in head]
         parts = ((weights, head), (first, zeros), (second, zeros))

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_any_states, check_states
-from gfn_utils.policy import LogPolicy
+from gfn_utils.policy import LogPolicy, mix_with_uniform
 from gfn_utils.validation import check_function, check_instance, check_integer, check_numbers
 
 PADDING = -1
@@ -374,14 +374,6 @@ def objects_seen(env: Environment, trajectories: Trajectories, within: int = 2) 
         children = env.step(tf.constant(seen[rows]), tf.constant(actions, tf.int32))
         seen = np.unique(np.concatenate([seen, children]), axis=0)
     return seen[np.asarray(env.forward_mask(tf.constant(seen)))[:, env.stop_action]]
-
-
-def mix_with_uniform(log_pf: tf.Tensor, mask: tf.Tensor, gamma) -> tf.Tensor:
-    """log((1−γ)·P_F + γ·uniform over the allowed actions), `[B, n_actions]` in nats."""
-    allowed = tf.cast(mask, log_pf.dtype)
-    uniform = allowed / tf.reduce_sum(allowed, axis=-1, keepdims=True)
-    gamma = tf.cast(tf.convert_to_tensor(gamma, dtype_hint=log_pf.dtype), log_pf.dtype)
-    return tf.math.log((1 - gamma) * tf.exp(log_pf) + gamma * uniform)
 
 
 def entry_of_action(table, actions):

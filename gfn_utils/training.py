@@ -16,6 +16,7 @@ import tensorflow as tf
 from gfn_utils import losses
 from gfn_utils.environments import Environment
 from gfn_utils.environments.snapshot import Snapshot, has_table
+from gfn_utils.networks import DenseNetwork
 from gfn_utils.policy import network_log_policy, tabulate
 from gfn_utils.sampling import (
     PADDING,
@@ -50,7 +51,7 @@ class Kind(NamedTuple):
     They are kept by a Kind whose `env` is a Snapshot of the environment."""
 
     env: Environment
-    hidden: tuple[int, ...]
+    network: DenseNetwork
     dtype: str
     backward_policy: str
     state_flow: bool = False
@@ -103,9 +104,13 @@ def log_policy_of_weights(kind: Kind):
     """A function from the weights of an agent of this kind (log Z last) to its log-policy."""
 
     def log_policy_of(weights):
-        *network, log_z = weights
+        *of_network, log_z = weights
         return network_log_policy(
-            kind.env, network, kind.backward_policy, log_z if kind.state_flow else None
+            kind.env,
+            kind.network,
+            of_network,
+            kind.backward_policy,
+            log_z if kind.state_flow else None,
         )
 
     return log_policy_of
@@ -317,7 +322,7 @@ def n_halvings_of_batch(kind: Kind, batch_size: int) -> int:
 
 
 def _products_of_a_step(kind, n_rows):
-    widths = [*kind.hidden, 2 * kind.env.n_actions - 1]
+    widths = [*kind.network.hidden, 2 * kind.env.n_actions - 1]
     return n_rows * sum(a * b for a, b in itertools.pairwise(widths))
 
 
@@ -410,7 +415,7 @@ def gradient_of_steps(
     with tf.GradientTape(watch_accessed_variables=False) as to_weights:
         to_weights.watch(weights)
         log_policy = log_policy_of(weights)
-    parameters = log_policy.layers, log_policy.log_z
+    parameters = log_policy.parameters
 
     def add_block(start, block_size, gradients):
         place = start + tf.range(block_size)

@@ -21,9 +21,9 @@ from gfn_utils import (
     HyperGrid,
     checkpoint,
     evaluation,
-    policy,
     training,
 )
+from gfn_utils.networks import DenseNetwork
 
 
 def draws(agent, n=50):
@@ -45,7 +45,7 @@ def sum_of_letters(letters):
 def test_the_training_evaluates_the_keras_model(env, hidden, randomise):
     agent = randomise(GFNAgent(env, hidden=hidden), seed=0)
     expected = np.concatenate(agent.policy(env.encode(env.states())), axis=1)
-    found = policy.network_log_policy(env, agent.policy.weights).layer_outputs(env.states())
+    found = agent.kind.network.logits(env, agent.policy.weights).layer_outputs(env.states())
     np.testing.assert_allclose(found[-1], expected, rtol=1e-12)
 
 
@@ -281,7 +281,7 @@ def test_all_settings_come_back(tmp_path):
     GFNAgent(env, **settings).save(tmp_path / "agent.npz")
     loaded = GFNAgent.load(tmp_path / "agent.npz")
     assert loaded.env == env
-    assert loaded.kind == (env, (5, 3), "float32", "uniform", True)
+    assert loaded.kind == (env, DenseNetwork((5, 3)), "float32", "uniform", True)
     for name in settings.keys() - loaded.kind._fields:
         assert getattr(loaded, name) == settings[name]
     assert [layer.units for layer in loaded.policy.layers[1:]] == [5, 3, 2, 1]

@@ -11,12 +11,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from gfn_utils import GFNAgent, HyperGrid, evaluation, losses, plotting
-from gfn_utils.dashboard import TrainingDashboard, picture_of_run, training_dashboard
+from gfn_utils import GFNAgent, HyperGrid, evaluation, losses
+from gfn_utils.classroom import plotting
+from gfn_utils.classroom.dashboard import TrainingDashboard, picture_of_run, training_dashboard
+from gfn_utils.classroom.live_training import LiveTraining, Settings
+from gfn_utils.classroom.playground import HEIGHTS, LEVELS, PRESETS, Playground, RewardEditor, Run
+from gfn_utils.classroom.widgets import WIDGET_VIEW
 from gfn_utils.environments import PaintedGrid
-from gfn_utils.live_training import LiveTraining, Settings
-from gfn_utils.playground import HEIGHTS, LEVELS, PRESETS, Playground, RewardEditor, Run
-from gfn_utils.widgets import WIDGET_VIEW
 
 LONGEST = 120.0
 
@@ -146,7 +147,7 @@ def test_a_file_that_is_not_the_runs_is_kept_and_the_status_says_so(tmp_path):
 
 def test_one_output_in_three_forms(capsys, monkeypatch, tmp_path):
     shown = []
-    monkeypatch.setattr("gfn_utils.widgets.display", lambda data, raw: shown.append(data))
+    monkeypatch.setattr("gfn_utils.classroom.widgets.display", lambda data, raw: shown.append(data))
     agent = GFNAgent(HyperGrid(height=4))
     dashboard = training_dashboard(agent, iterations=20, path=tmp_path / "run.npz")
     (bundle,) = shown
@@ -157,7 +158,7 @@ def test_one_output_in_three_forms(capsys, monkeypatch, tmp_path):
 
 
 def test_a_press_is_answered_without_ending_the_running_cell(monkeypatch):
-    monkeypatch.setattr("gfn_utils.widgets.display", lambda data, raw: None)
+    monkeypatch.setattr("gfn_utils.classroom.widgets.display", lambda data, raw: None)
     dashboard = training_dashboard(GFNAgent(HyperGrid(height=4), seed=3), iterations=20)
     # IPython's events would have pyplot show what the cell is still drawing.
     shell = types.SimpleNamespace(events=types.SimpleNamespace(trigger=pytest.fail))
@@ -170,7 +171,7 @@ def test_a_press_is_answered_without_ending_the_running_cell(monkeypatch):
 
 def test_a_preview_shows_a_finished_run_and_leaves_the_agent_untrained(monkeypatch):
     shown, drawn = [], []
-    monkeypatch.setattr("gfn_utils.widgets.display", lambda data, raw: shown.append(data))
+    monkeypatch.setattr("gfn_utils.classroom.widgets.display", lambda data, raw: shown.append(data))
     draw = plotting.training
     monkeypatch.setattr(plotting, "training", lambda *given: (drawn.append(given), draw(*given)))
     agent = GFNAgent(HyperGrid(height=4), seed=3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gfn_utils import lesson
+from gfn_utils.classroom import lesson
 
 
 @pytest.mark.parametrize("holds", [True, np.True_, np.array(True), tf.constant(True)])

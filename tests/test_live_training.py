@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from gfn_utils import GFNAgent, HyperGrid
-from gfn_utils.live_training import LiveTraining, Settings
+from gfn_utils.classroom.live_training import LiveTraining, Settings
 
 ENV = HyperGrid(height=4)
 SETTINGS = Settings(iterations=200)
@@ -173,7 +173,8 @@ def test_a_killed_process_loses_at_most_what_came_since_the_last_save(tmp_path):
     path = tmp_path / "run.npz"
     program = f"""
         import time
-        from gfn_utils import GFNAgent, HyperGrid, live_training
+        from gfn_utils import GFNAgent, HyperGrid
+        from gfn_utils.classroom import live_training
         live_training.SECONDS_BETWEEN_CHECKPOINTS = 0.0
         live = live_training.LiveTraining(
             GFNAgent(HyperGrid(height=4), seed=3),

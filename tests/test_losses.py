@@ -74,7 +74,9 @@ def test_gradient_of_every_weight_is_that_of_finite_differences(agent, backward_
     variables = [*(weight.value for weight in agent.policy.weights), agent.log_z]
 
     def mean_loss():
-        log_policy = network_log_policy(agent.env, agent.policy.weights, backward_policy)
+        log_policy = network_log_policy(
+            agent.env, agent.kind.network, agent.policy.weights, backward_policy
+        )
         return tf.reduce_mean(losses_of(agent, log_policy, agent.log_z, trajectories))
 
     with tf.GradientTape() as tape:

@@ -343,7 +343,7 @@ def test_log_policies_without_flows_have_two_results(randomise):
     agent = untrained(HyperGrid(2, 4), randomise)
     states = agent.env.states()
     assert len(agent.log_policy(states)) == 2
-    two = network_log_policy(agent.env, agent.policy.weights)(states)
+    two = network_log_policy(agent.env, agent.kind.network, agent.policy.weights)(states)
     three = training.log_policy_of_weights(agent.kind)(weights_of(agent))(states)
     for found, expected in zip(three, two, strict=False):
         np.testing.assert_allclose(found, expected, rtol=1e-12)

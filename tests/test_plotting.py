@@ -6,8 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from gfn_utils import GFNAgent, HyperGrid, plotting, widgets
+from gfn_utils import GFNAgent, HyperGrid
 from gfn_utils.agent import History
+from gfn_utils.classroom import plotting, widgets
 
 GRID = HyperGrid(2, 4)
 CUBE = HyperGrid(3, 4)

@@ -3,7 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from gfn_utils import HyperGrid, plotting
+from gfn_utils import HyperGrid
+from gfn_utils.classroom import plotting
 
 
 def marks(figure, label):

@@ -17,8 +17,8 @@ from own_environments import Graph, Subsets, Words
 from scipy.stats import chi2
 
 from gfn_utils import GFNAgent, HyperGrid, sampling
+from gfn_utils.networks import DenseNetwork
 from gfn_utils.policy import (
-    build_policy,
     masked_log_softmax,
     network_log_policy,
     tabulate,
@@ -300,7 +300,7 @@ def test_compiled_log_probabilities_equal_eager_ones(agent):
 
 
 def sample_and_keep(agent, n_halvings=0, gamma=0.5):
-    log_policy = network_log_policy(agent.env, agent.policy.weights)
+    log_policy = network_log_policy(agent.env, agent.kind.network, agent.policy.weights)
     return sampling.sample_forward_keeping(
         agent.env, log_policy.evaluate, 101, tf.constant([1, 2]), gamma, n_halvings
     )
@@ -318,7 +318,7 @@ def test_halving_changes_the_order_of_the_trajectories_alone(agent, n_halvings):
 
 
 def test_halving_leaves_those_that_stopped_behind(agent):
-    log_policy = network_log_policy(agent.env, agent.policy.weights)
+    log_policy = network_log_policy(agent.env, agent.kind.network, agent.policy.weights)
     n_evaluated = []
 
     def evaluate(states):
@@ -341,7 +341,7 @@ def test_the_sampler_keeps_what_was_worked_out_in_every_state(agent, gamma, n_ha
     trajectories, kept = sample_and_keep(agent, n_halvings, gamma)
     taken = trajectories.actions.numpy() != -1
     assert not taken.all()
-    log_policy = network_log_policy(agent.env, agent.policy.weights)
+    log_policy = network_log_policy(agent.env, agent.kind.network, agent.policy.weights)
     _, *expected = log_policy.layer_outputs(trajectories.states[:, :-1][taken])
     for found, outputs in zip(kept.at(kept.place[taken]), expected, strict=True):
         np.testing.assert_allclose(found, outputs, rtol=1e-12, atol=1e-13)
@@ -350,7 +350,7 @@ def test_the_sampler_keeps_what_was_worked_out_in_every_state(agent, gamma, n_ha
 @pytest.mark.parametrize("n_halvings", [0, 2])
 def test_scores_from_what_was_kept_are_those_of_log_probabilities(agent, n_halvings):
     trajectories, kept = sample_and_keep(agent, n_halvings)
-    log_policy = network_log_policy(agent.env, agent.policy.weights)
+    log_policy = network_log_policy(agent.env, agent.kind.network, agent.policy.weights)
     wanted = ("log_pf", "log_pb")
     scores = sampling.score(agent.env, log_policy, trajectories, wanted, kept)
     expected = sampling.log_probabilities(agent.env, log_policy, trajectories)
@@ -448,10 +448,10 @@ def test_policies_and_their_scores_name_what_they_are_not_given():
         (lambda: sampling.log_probabilities(env, known, [1]), "trajectories must be Trajectories"),
         (lambda: tabulate(None, known), "env must be an Environment"),
         (lambda: tabulate(env, env), "log_policy must be a function"),
-        (lambda: build_policy("grid"), "env must be an Environment, got 'grid'"),
-        (lambda: build_policy(env, 32), "hidden must be a tuple of integers"),
-        (lambda: build_policy(env, dtype=np.float32), "dtype must be one of"),
-        (lambda: build_policy(env, seed="1"), "seed must be an integer"),
+        (lambda: DenseNetwork().build("grid"), "env must be an Environment, got 'grid'"),
+        (lambda: DenseNetwork(32), "hidden must be a tuple of integers"),
+        (lambda: DenseNetwork().build(env, dtype=np.float32), "dtype must be one of"),
+        (lambda: DenseNetwork().build(env, seed="1"), "seed must be an integer"),
     ]:
         with pytest.raises(TypeError, match=f"^{message}"):
             call()

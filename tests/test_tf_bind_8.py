@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gfn_utils import LeftToRightSequences, check_environment, tf_bind_8
+from gfn_utils import LeftToRightSequences, check_environment
+from gfn_utils.rewards import tf_bind_8
 
 ROOT = pathlib.Path(__file__).parents[1]
 # To seven digits, from three lines of the measurements: (E + 0.47907) / (0.49105 + 0.47907).

@@ -11,6 +11,7 @@ from same_agents import assert_different, assert_same, everything
 from small_jobs import BOTH_WAYS, CHUNK, GRID, OFFLINE, ON_POLICY, small_agent
 
 from gfn_utils import GFNAgent, HyperGrid, evaluation, losses, sampling, training
+from gfn_utils.networks import DenseNetwork
 from gfn_utils.policy import network_log_policy
 from gfn_utils.training import Batches
 
@@ -71,7 +72,9 @@ def weights_of(agent):
 
 def log_policy_of(agent):
     def log_policy(weights):
-        return network_log_policy(agent.env, weights[:-1], agent.kind.backward_policy)
+        return network_log_policy(
+            agent.env, agent.kind.network, weights[:-1], agent.kind.backward_policy
+        )
 
     return log_policy
 
@@ -165,7 +168,7 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(randomise, n_parts):
 
 def test_large_batches_are_drawn_in_two_parts():
     def n_parts(env, units, batch_size):
-        kind = training.Kind(env, (units, units), "float32", "learned")
+        kind = training.Kind(env, DenseNetwork((units, units)), "float32", "learned")
         return training.n_parts_of_batch(kind, batch_size)
 
     large = HyperGrid(4, 16)
@@ -178,7 +181,7 @@ def test_large_batches_are_drawn_in_two_parts():
 
 def test_the_sampler_halves_where_many_rows_are_multiplied():
     def n_halvings(env, units, batch_size):
-        kind = training.Kind(env, (units, units), "float32", "learned")
+        kind = training.Kind(env, DenseNetwork((units, units)), "float32", "learned")
         return training.n_halvings_of_batch(kind, batch_size)
 
     large = HyperGrid(4, 16)

@@ -14,7 +14,8 @@ import pytest
 import tensorflow as tf
 from own_environments import Subsets
 
-from gfn_utils import GFNAgent, HyperGrid, evaluation, plotting, widgets
+from gfn_utils import GFNAgent, HyperGrid, evaluation
+from gfn_utils.classroom import plotting, widgets
 from gfn_utils.policy import tabulate
 
 GRID = HyperGrid(2, 4)

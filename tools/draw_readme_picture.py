@@ -8,7 +8,8 @@ import pathlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-from gfn_utils import GFNAgent, HyperGrid, evaluation, plotting
+from gfn_utils import GFNAgent, HyperGrid, evaluation
+from gfn_utils.classroom import plotting
 
 PICTURE = pathlib.Path(__file__).resolve().parent.parent / "docs" / "trained_agent.png"
 

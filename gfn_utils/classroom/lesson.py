@@ -11,7 +11,7 @@ import tensorflow as tf
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from gfn_utils import plotting
+from gfn_utils.classroom import plotting
 from gfn_utils.validation import (
     check_flag,
     check_function,

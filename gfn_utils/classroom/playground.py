@@ -8,14 +8,15 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import to_hex
 
-from gfn_utils import losses, plotting
+from gfn_utils import losses
 from gfn_utils.agent import GFNAgent
-from gfn_utils.dashboard import TrainingDashboard, picture_of_run
+from gfn_utils.classroom import plotting
+from gfn_utils.classroom.dashboard import TrainingDashboard, picture_of_run
+from gfn_utils.classroom.live_training import LiveTraining, Settings
+from gfn_utils.classroom.widgets import WHOLE_LABEL, WRAPPED_ROW, display_control
 from gfn_utils.environments import HyperGrid, PaintedGrid
-from gfn_utils.live_training import LiveTraining, Settings
 from gfn_utils.policy import BACKWARD_POLICIES
 from gfn_utils.validation import check_function, check_instance, check_integer, check_number
-from gfn_utils.widgets import WHOLE_LABEL, WRAPPED_ROW, display_control
 
 LEVELS = (1e-5, 0.01, 0.1, 0.5, 1.0, 2.0)
 """The rewards that a cell can be painted with."""

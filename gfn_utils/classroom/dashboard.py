@@ -7,11 +7,11 @@ from collections.abc import Callable
 import ipywidgets
 import numpy as np
 
-from gfn_utils import evaluation, losses, plotting
+from gfn_utils import evaluation, losses
 from gfn_utils.agent import GFNAgent, History
-from gfn_utils.live_training import DEFAULT_SETTINGS, LiveTraining, Settings
-from gfn_utils.validation import check_flag, check_instance
-from gfn_utils.widgets import (
+from gfn_utils.classroom import plotting
+from gfn_utils.classroom.live_training import DEFAULT_SETTINGS, LiveTraining, Settings
+from gfn_utils.classroom.widgets import (
     DRAWING,
     WHOLE_LABEL,
     WRAPPED_ROW,
@@ -20,6 +20,7 @@ from gfn_utils.widgets import (
     new_figure,
     png_of,
 )
+from gfn_utils.validation import check_flag, check_instance
 
 UPDATES_A_PICTURE = (20, 40, 100, 200, 500)
 MAPS, CURVES = (3.4, 1.9), (3.4, 3.2)

@@ -21,7 +21,8 @@ import tensorflow as tf
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from gfn_utils import evaluation, losses, plotting
+from gfn_utils import evaluation, losses
+from gfn_utils.classroom import plotting
 from gfn_utils.environments import Environment, Grid
 from gfn_utils.policy import PolicyTable, tabulate, uniform_log_policy
 from gfn_utils.sampling import (

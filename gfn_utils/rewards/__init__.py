@@ -1,0 +1,1 @@
+"""What it pays, where that is data: tables of measurements with their data cards."""
