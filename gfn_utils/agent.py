@@ -1,6 +1,7 @@
 """GFNAgent: an environment, a policy, log Z and the training that fits them to the reward."""
 
 import functools
+import math
 import warnings
 import weakref
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.environments.contract import check_attributes
 from gfn_utils.environments.fingerprint import fingerprint
+from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.environments.snapshot import Snapshot
-from gfn_utils.interrupts import interrupts_held_back
+from gfn_utils.interrupts import interrupts_held_back, interrupts_let_through
 from gfn_utils.networks import DenseNetwork
 from gfn_utils.networks.dense import DTYPES
 from gfn_utils.sampling import Trajectories, check_trajectories
@@ -314,7 +316,8 @@ class GFNAgent:
         """Trajectories by the next seed of the agent's stream. R is asked as it is now."""
         with interrupts_held_back():
             trajectories = sampler(self._weights(), *arguments, self._next_sampling_seed())
-            log_reward = self.env.log_reward(trajectories.terminal)
+            with interrupts_let_through():
+                log_reward = log_rewards_of(self.env, trajectories.terminal)
             self._held = self._held._replace(n_sampled=self._held.n_sampled + 1)
         return trajectories._replace(log_reward=log_reward)
 
@@ -538,7 +541,8 @@ class GFNAgent:
     def _check_tracking(self, track_error):
         """Whether to take the exact error between chunks."""
         if track_error is None:
-            return self.env.n_states is not None and self.env.n_states <= LARGEST_TRACKED
+            listed = self.env.n_states is not None and not self.env.python_reward
+            return listed and self.env.n_states <= LARGEST_TRACKED
         if check_flag("track_error", track_error) and self.env.n_states is None:
             raise ValueError(
                 f"track_error must be False or None where states cannot be listed, as in {self.env}"
@@ -551,18 +555,21 @@ class GFNAgent:
             with interrupts_held_back():
                 self._add_state_flow()
         offline = run.objects is not None
-        make_chunk = training.CheckedChunk(self.kind, run.batch_size, offline, objective)
+        n_given = run.batch_size if offline else 0
+        job = training.Job(self.kind, objective, run.batch_size - n_given, n_given)
+        make_chunk = training.CheckedChunk(job)
         number = self.iteration - run.resume_from
         loss_of_updates, log_zs, evaluated_at, errors = [], [], [], []
         for first in range(run.resume_from, run.total, run.chunk):
             n = min(run.chunk, run.total - first)
             with interrupts_held_back():
-                batches = (self._batches(run, number, first, n),) if offline else ()
+                batches = self._batches(run, number, first, n) if offline else None
                 state = self._state_now()
                 rates, settings = self._settings(run, first, power)
                 if self._log_z_is_open and losses.learns_log_z(objective):
-                    state = self._with_first_log_z(state, run, settings, *batches)
-                result = make_chunk(state, rates, tf.constant(n), *settings, *batches)
+                    level = training.first_log_z(job, state, settings, batches)
+                    state = training.started_at(self.kind, state, level)
+                result = make_chunk(state, rates, tf.constant(n), settings, batches)
                 loss, log_z = self._take(result, n)
                 if track_error:
                     evaluated_at.append(first + n)
@@ -587,25 +594,18 @@ class GFNAgent:
         """Whether nobody has said yet where log Z is to start."""
         return self._first_log_z is None and self.iteration == 0 and float(self.log_z) == 0
 
-    def _with_first_log_z(self, state, run, settings, batches=None):
-        """The state with log Z, and all state flows, where the first batch puts them."""
-        _, gamma, _, seed = settings
-        terminal = None if batches is None else batches.terminal[0][batches.weight[0] > 0]
-        level = training.first_log_z(
-            self.kind, state.weights, run.batch_size, seed, gamma, terminal
-        )
-        return training.started_at(self.kind, state, level)
-
     def _settings(self, run, first, power):
-        """What a chunk takes beside its state: the rates of its updates, and the other numbers.
+        """What a chunk takes beside its state: the rates of its updates, and its Settings.
 
         γ and the rates are asked anew for each chunk, so that a callback may anneal them.
         """
         dtype = self.kind.dtype
         factors = training.learning_rates(first, run.chunk, run.total, run.decay)
         rates = np.outer(factors, [self.learning_rate, self.log_z_learning_rate])
-        numbers = (tf.constant(number, dtype) for number in (self.adam_betas, self.gamma, power))
-        return tf.constant(rates, dtype), (*numbers, tf.constant(2 * self.seed, tf.int64))
+        numbers = self.adam_betas, self.gamma, power, math.inf, 0.0
+        numbers = (tf.constant(number, dtype) for number in numbers)
+        seed = tf.constant(2 * self.seed, tf.int64)
+        return tf.constant(rates, dtype), training.Settings(*numbers, seed)
 
     def _take(self, result, n):
         """Hold the state after a chunk of `n` updates; their losses and values of log Z."""
@@ -687,10 +687,13 @@ def _samplers(kind: Kind):
     log_policy_of = training.log_policy_of_weights(kind)
 
     def forward(weights, n, gamma, seed):
-        return sampling.sample_forward(kind.env, log_policy_of(weights), n, seed, gamma)
+        log_policy = log_policy_of(weights)
+        return sampling.draw_forward(
+            kind.env, lambda states: (log_policy(states), []), n, seed, gamma
+        )[0]
 
     def backward(weights, terminal, seed):
-        return sampling.sample_backward(kind.env, log_policy_of(weights), terminal, seed)
+        return sampling.draw_backward(kind.env, log_policy_of(weights), terminal, seed)
 
     return (
         tf.function(forward, autograph=False),

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_any_states, check_states
+from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.policy import LogPolicy, mix_with_uniform
 from gfn_utils.validation import check_function, check_instance, check_integer, check_numbers
 
@@ -39,7 +40,7 @@ class Trajectories(NamedTuple):
     terminal: tf.Tensor
     """The state in which each trajectory stopped, int32 `[B, ...]`."""
     log_reward: tf.Tensor
-    """log R of that state in nats, float64 `[B]`."""
+    """log R of that state in nats, float64 `[B]`; None where nobody has asked for it."""
 
 
 def check_trajectories(env: Environment, trajectories: Trajectories, name: str) -> Trajectories:
@@ -84,19 +85,6 @@ def most_trajectories(env: Environment) -> int:
     return max(1, LARGEST_RECORD // numbers_of_one)
 
 
-class Kept(NamedTuple):
-    """What was worked out for every step of B trajectories, T = `env.max_trajectory_length`."""
-
-    outputs: list[tf.Tensor]
-    """Each `[T·B, ...]`."""
-    place: tf.Tensor
-    """The row of the outputs that belongs to each step, int32 `[B, T]`; of padding, any row."""
-
-    def at(self, place: tf.Tensor) -> list[tf.Tensor]:
-        """The outputs of the steps with these places `[N]`, each `[N, ...]`."""
-        return [tf.gather(each, place) for each in self.outputs]
-
-
 def sample_forward(
     env: Environment, log_policy: LogPolicy, batch_size, seed: tf.Tensor, gamma=0.0
 ) -> Trajectories:
@@ -107,130 +95,8 @@ def sample_forward(
 
     `seed` is an integer tensor `[2]`: the same seed gives the same trajectories.
     """
-    return sample_forward_keeping(
-        env, lambda states: (log_policy(states), []), batch_size, seed, gamma
-    )[0]
-
-
-def sample_forward_keeping(
-    env: Environment, evaluate: Evaluate, batch_size, seed: tf.Tensor, gamma=0.0, n_halvings=0
-) -> tuple[Trajectories, Kept]:
-    """`sample_forward`, and what was worked out on the way, so that nobody does it again.
-
-    `evaluate(states)` gives what a log-policy says of states `[B, ...]`, and tensors `[B, ...]` to
-    keep. Whenever half of the trajectories have stopped, but `n_halvings` times at most, the others
-    go on alone, and the policy is not evaluated for those that only wait. The trajectories stay the
-    same and change their order. To keep anything or to halve, B must not be a tensor.
-    """
-    walk = _set_out(env, evaluate, batch_size, seed)
-    n_stopped = 0
-    for i in range(n_halvings):
-        half = batch_size // 2 ** (i + 1)
-        walk = _running_first(_go_on(env, evaluate, gamma, walk, n_stopped, few_enough=half))
-        n_stopped = batch_size - half
-    walk = _go_on(env, evaluate, gamma, walk, n_stopped, few_enough=0)
-    visited, actions = (_batch_first(array.stack()) for array in (walk.visited, walk.actions))
-    outputs = [array.stack() for array in walk.kept]
-    outputs = [tf.reshape(each, [-1, *each.shape[2:]]) for each in outputs]
-    trajectories = Trajectories(visited, actions, walk.states, env.log_reward(walk.states))
-    return trajectories, Kept(outputs, _batch_first(walk.place))
-
-
-class _Walk(NamedTuple):
-    """B trajectories under way, each in a row, and what is recorded of their T steps."""
-
-    t: tf.Tensor
-    """Steps made, `[]`."""
-    states: tf.Tensor
-    running: tf.Tensor
-    """Which trajectories have not stopped, `[B]`."""
-    uniform: tf.Tensor
-    """A random number for every step, `[T, B]`."""
-    visited: tf.TensorArray
-    actions: tf.TensorArray
-    kept: list[tf.TensorArray]
-    """The record of each step: rows in the order they had then, padding for those that stopped."""
-    place: tf.Tensor
-    """As in `Kept`, but `[T, B]`."""
-
-
-def _set_out(env, evaluate, batch_size, seed):
-    length = env.max_trajectory_length
-    said, kept = evaluate(env.initial_states(1))
-    return _Walk(
-        t=tf.constant(0),
-        states=env.initial_states(batch_size),
-        running=tf.fill([batch_size], True),
-        uniform=stateless_uniform([length, batch_size], seed, said[0].dtype),
-        visited=_filled_array(length + 1, tf.fill([batch_size, *env.state_shape], PADDING)),
-        actions=_filled_array(length, tf.fill([batch_size], PADDING)),
-        kept=[
-            tf.TensorArray(each.dtype, length, element_shape=[batch_size, *each.shape[1:]])
-            for each in kept
-        ],
-        place=tf.reshape(tf.range(length * batch_size), [length, batch_size]),
-    )
-
-
-def _running_first(walk):
-    """The same walk in another order: the trajectories that have stopped come last."""
-    order = tf.argsort(tf.cast(~walk.running, tf.int32), stable=True)
-    length, batch_size = walk.place.shape
-    steps = tf.range(length)[:, None]
-    return walk._replace(
-        states=tf.gather(walk.states, order),
-        running=tf.gather(walk.running, order),
-        uniform=tf.gather(walk.uniform, order, axis=1),
-        visited=walk.visited.unstack(tf.gather(walk.visited.stack(), order, axis=1)),
-        actions=walk.actions.unstack(tf.gather(walk.actions.stack(), order, axis=1)),
-        # Not what is kept: to move so much would cost about what is spared by going on without
-        # the others.
-        place=tf.where(
-            steps < walk.t,
-            tf.gather(walk.place, order, axis=1),
-            steps * batch_size + tf.range(batch_size),
-        ),
-    )
-
-
-def _go_on(env, evaluate, gamma, walk, n_stopped, few_enough):
-    """Go on without the last `n_stopped`, until at most `few_enough` trajectories still run."""
-    going = slice(-n_stopped or None)
-    uniform = walk.uniform[:, going]
-
-    def whole(rows):
-        """The rows of those that go on, and behind them padding for the others."""
-        if n_stopped == 0:
-            return rows
-        behind = [[0, n_stopped], *[[0, 0]] * (len(rows.shape) - 1)]
-        return tf.pad(rows, behind, constant_values=PADDING)
-
-    def step(t, states, running, visited, actions, kept):
-        (log_pf, *_), found = evaluate(states)
-        # XLA hands what is ready early to another thread, and with it the rest of the step, away
-        # from the cache that holds the weights. So the mask waits for the network.
-        allowed = env.forward_mask(states) & ~tf.math.is_nan(log_pf)
-        log_behaviour = mix_with_uniform(log_pf, allowed, gamma)
-        action = tf.where(running, draw(log_behaviour, uniform[t]), PADDING)
-        visited = visited.write(t, whole(_where_rows(running, states, PADDING)))
-        actions = actions.write(t, whole(action))
-        kept = [array.write(t, whole(each)) for array, each in zip(kept, found, strict=True)]
-        running &= action != env.stop_action
-        return t + 1, env.step(states, action), running, visited, actions, kept
-
-    def goes_on(t, states, running, *_):
-        n_running = tf.reduce_sum(tf.cast(running, tf.int32))
-        return (t < env.max_trajectory_length) & (n_running > few_enough)
-
-    t, states, running, visited, actions, kept = tf.while_loop(
-        goes_on,
-        step,
-        (walk.t, walk.states[going], walk.running[going], walk.visited, walk.actions, walk.kept),
-    )
-    if n_stopped:
-        states = tf.concat([states, walk.states[-n_stopped:]], axis=0)
-        running = tf.concat([running, walk.running[-n_stopped:]], axis=0)
-    return _Walk(t, states, running, walk.uniform, visited, actions, kept, walk.place)
+    drawn, _ = draw_forward(env, lambda states: (log_policy(states), []), batch_size, seed, gamma)
+    return drawn._replace(log_reward=log_rewards_of(env, drawn.terminal))
 
 
 def sample_backward(
@@ -241,6 +107,59 @@ def sample_backward(
     P_B has no stop: that the last action was to stop is certain, so the first backward step costs
     nothing. `seed` as in `sample_forward`.
     """
+    drawn = draw_backward(env, log_policy, terminal, seed)
+    return drawn._replace(log_reward=log_rewards_of(env, terminal))
+
+
+def draw_forward(
+    env: Environment, evaluate: Evaluate, batch_size, seed: tf.Tensor, gamma=0.0
+) -> tuple[Trajectories, list[tf.Tensor]]:
+    """`sample_forward` without the rewards, and what was worked out on the way.
+
+    `evaluate(states)` gives what a log-policy says of states `[B, ...]`, and tensors `[B, ...]` to
+    keep; of each step they come back as `[T, B, ...]`. To keep anything, B must not be a tensor.
+    """
+    length = env.max_trajectory_length
+    said, to_keep = evaluate(env.initial_states(1))
+    uniform = stateless_uniform([length, batch_size], seed, said[0].dtype)
+
+    def step(t, states, running, visited, actions, kept):
+        (log_pf, *_), found = evaluate(states)
+        # XLA hands what is ready early to another thread, and with it the rest of the step, away
+        # from the cache that holds the weights. So the mask waits for the network.
+        allowed = env.forward_mask(states) & ~tf.math.is_nan(log_pf)
+        log_behaviour = mix_with_uniform(log_pf, allowed, gamma)
+        action = tf.where(running, draw(log_behaviour, uniform[t]), PADDING)
+        visited = visited.write(t, _where_rows(running, states, PADDING))
+        actions = actions.write(t, action)
+        kept = [array.write(t, each) for array, each in zip(kept, found, strict=True)]
+        running &= action != env.stop_action
+        return t + 1, env.step(states, action), running, visited, actions, kept
+
+    kept = [
+        tf.TensorArray(each.dtype, length, element_shape=[batch_size, *each.shape[1:]])
+        for each in to_keep
+    ]
+    _, terminal, _, visited, actions, kept = tf.while_loop(
+        lambda t, _, running, *__: (t < length) & tf.reduce_any(running),
+        step,
+        (
+            tf.constant(0),
+            env.initial_states(batch_size),
+            tf.fill([batch_size], True),
+            _filled_array(length + 1, tf.fill([batch_size, *env.state_shape], PADDING)),
+            _filled_array(length, tf.fill([batch_size], PADDING)),
+            kept,
+        ),
+    )
+    visited, actions = (_batch_first(array.stack()) for array in (visited, actions))
+    return Trajectories(visited, actions, terminal, None), [array.stack() for array in kept]
+
+
+def draw_backward(
+    env: Environment, log_policy: LogPolicy, terminal: tf.Tensor, seed: tf.Tensor
+) -> Trajectories:
+    """`sample_backward` without the rewards."""
     length, batch_size = env.max_trajectory_length, tf.shape(terminal)[0]
     dtype = log_policy(env.initial_states(1))[1].dtype
     uniform = stateless_uniform([length, batch_size], seed, dtype)
@@ -282,13 +201,13 @@ def score(
     log_policy: LogPolicy,
     trajectories: Trajectories,
     wanted: Collection[str],
-    known: Kept | None = None,
+    known: list[tf.Tensor] | None = None,
 ) -> dict[str, tf.Tensor]:
     """What a policy says of every step of the trajectories, each `[B, T]` in nats.
 
     `wanted` are names out of `log_pf`, `log_pb`, `log_flow` and `log_inflow`, as
-    `gfn_utils.losses` explains them. All are 0 in the padding. `known` are the layers' outputs that
-    `sample_forward_keeping` has kept, if the policy is a NetworkPolicy and they were.
+    `gfn_utils.losses` explains them. All are 0 in the padding. `known` is what
+    `draw_forward` has kept of evaluating a NetworkPolicy, or None.
     """
     actions = trajectories.actions
     taken = actions != PADDING
@@ -301,7 +220,8 @@ def score(
     if known is None:
         said = log_policy(states)
     else:
-        said, _ = log_policy.evaluate(states, known.at(tf.reshape(known.place, [-1])))
+        rows = [tf.reshape(_batch_first(each), [-1, *each.shape[2:]]) for each in known]
+        said, _ = log_policy.evaluate(states, rows)
     scores = score_steps(env, log_policy, said, states, *flat, wanted)
     return _at_departure({name: tf.reshape(scores[name], tf.shape(actions)) for name in scores})
 
@@ -454,5 +374,5 @@ def _reverse(env, states, actions, terminal):
         reverse(states, n_moves),
         tf.where(is_stop, env.stop_action, moves),
         terminal,
-        env.log_reward(terminal),
+        None,
     )

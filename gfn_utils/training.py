@@ -6,7 +6,6 @@ kind share one compiled program, and an interrupt between chunks leaves nothing 
 """
 
 import functools
-import itertools
 import math
 from typing import NamedTuple
 
@@ -15,15 +14,17 @@ import tensorflow as tf
 
 from gfn_utils import losses
 from gfn_utils.environments import Environment
+from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.environments.snapshot import Snapshot, has_table
+from gfn_utils.interrupts import interrupts_let_through
 from gfn_utils.networks import DenseNetwork
 from gfn_utils.policy import network_log_policy, tabulate
 from gfn_utils.sampling import (
     PADDING,
+    Trajectories,
+    draw_backward,
+    draw_forward,
     log_probabilities,
-    sample_backward,
-    sample_forward,
-    sample_forward_keeping,
     score,
     score_steps,
 )
@@ -37,12 +38,6 @@ LARGEST_WEIGHT = 1e10
 BLOCK_SIZES = (512, 128)
 """Steps on which the network is differentiated at once, where it visits states one by one: large
 blocks as long as they are full, then small ones for the rest."""
-
-LEAST_PRODUCTS_OF_TWO_PARTS = 4_000_000
-"""Multiplications of one step of a batch from which it is worth drawing it in two parts."""
-
-LEAST_PRODUCTS_SPARED = 500_000
-"""Multiplications of one step that a halving of its rows must spare to be worth it."""
 
 
 class Kind(NamedTuple):
@@ -69,12 +64,56 @@ class TrainingState(NamedTuple):
 
 
 class Batches(NamedTuple):
-    """Terminal states to train on offline, for U updates of B trajectories."""
+    """Given objects to learn from, for U updates: a trajectory is drawn backward from each."""
 
     terminal: tf.Tensor
-    """int32 `[U, B, ...]`."""
+    """int32 `[U, N, ...]`."""
     weight: tf.Tensor
-    """1 for a trajectory, 0 for padding, `[U, B]`."""
+    """1 for a trajectory, 0 for padding, `[U, N]`."""
+    log_reward: tf.Tensor | None = None
+    """What the objects are known to pay, in nats, float64 `[U, N]`; None: the environment is
+    asked."""
+
+
+def batch_at(batches: Batches | None, i) -> Batches | None:
+    """What is given for update i."""
+    if batches is None:
+        return None
+    return Batches(*(None if each is None else each[i] for each in batches))
+
+
+class Settings(NamedTuple):
+    """The numbers of a run: arguments of its program, so that no other value compiles again."""
+
+    betas: tf.Tensor
+    """Adam's β₁ and β₂, `[2]`."""
+    gamma: tf.Tensor
+    """The weight of uniform exploration, `[]`."""
+    sub_trajectory_lambda: tf.Tensor
+    """λ of sub-trajectory balance, `[]`."""
+    clip_norm: tf.Tensor
+    """The greatest global norm of a gradient, `[]`; infinite where it is not clipped."""
+    weight_decay: tf.Tensor
+    """λ of decoupled weight decay (arXiv 1711.05101), `[]`."""
+    seed: tf.Tensor
+    """int64 `[]`."""
+
+
+class Job(NamedTuple):
+    """What a compiled program makes."""
+
+    kind: Kind
+    objective: str
+    n_sampled: int
+    """On-policy trajectories of each update."""
+    n_given: int = 0
+    """Trajectories of each update from given objects. They come after the sampled ones."""
+    keep_trajectories: bool = False
+    """Whether the sampled trajectories come back."""
+
+    @property
+    def batch_size(self) -> int:
+        return self.n_sampled + self.n_given
 
 
 class ChunkResult(NamedTuple):
@@ -87,6 +126,10 @@ class ChunkResult(NamedTuple):
     """The states in which the updates' trajectories stopped, int32 `[U, B, ...]`."""
     log_reward: tf.Tensor
     """What they were taken to pay, in nats, float64 `[U, B]`."""
+    states: tf.Tensor | None = None
+    """Those of the sampled trajectories, if they are kept, int32 `[U, n_sampled, T+1, ...]`."""
+    actions: tf.Tensor | None = None
+    """Their actions, int32 `[U, n_sampled, T]`."""
 
 
 def has_diverged(weights) -> bool:
@@ -116,19 +159,18 @@ def log_policy_of_weights(kind: Kind):
     return log_policy_of
 
 
-def compile_chunk(kind: Kind, batch_size: int, offline: bool, objective: str):
-    """The compiled function that makes a chunk of updates by an objective of `gfn_utils.losses`.
+def compile_chunk(job: Job):
+    """The function that makes a chunk of updates.
 
     It takes a TrainingState, `rates` `[U, 2]` (the learning rate of policy and of log Z in each
-    update), `n_updates` ≤ U, Adam's β₁ and β₂ `[2]`, γ, the λ of sub-trajectory balance, the
-    agent's seed and, offline, Batches; returns a ChunkResult of which the first `n_updates` entries
-    count. U is fixed by the shape of `rates`: another U compiles again, another `n_updates`, β, γ,
-    λ or seed does not.
+    update), `n_updates` ≤ U, Settings and, where objects are given, Batches; returns a ChunkResult
+    of which the first `n_updates` entries count. U is fixed by the shape of `rates`: another U
+    compiles again, another `n_updates` or Settings do not.
 
     The environment is taken as it is at this call (see `Snapshot`).
     """
-    snapshot = Snapshot(kind.env)
-    program = _program(kind._replace(env=snapshot), batch_size, offline, objective)
+    snapshot = Snapshot(job.kind.env)
+    program = _program(job._replace(kind=job.kind._replace(env=snapshot)))
     return functools.partial(program, snapshot.log_rewards)
 
 
@@ -139,33 +181,37 @@ class CheckedChunk:
     with what the environment says now. If they differ all programs are compiled anew, once.
     """
 
-    def __init__(self, kind: Kind, batch_size: int, offline: bool, objective: str):
-        self._compile = functools.partial(compile_chunk, kind, batch_size, offline, objective)
-        self._env = kind.env
-        self._chunk = self._compile()
+    def __init__(self, job: Job):
+        self._job = job
+        self._chunk = compile_chunk(job)
 
-    def __call__(self, state, rates, n_updates, *others) -> ChunkResult:
-        result = self._chunk(state, rates, n_updates, *others)
-        if self._difference(result, n_updates) is None:
+    def __call__(self, state, rates, n_updates, settings, batches=None) -> ChunkResult:
+        arguments = state, rates, n_updates, settings, batches
+        result = self._chunk(*arguments)
+        if self._difference(result, n_updates, batches) is None:
             return result
         forget_programs()
-        self._chunk = self._compile()
-        result = self._chunk(state, rates, n_updates, *others)
-        difference = self._difference(result, n_updates)
+        self._chunk = compile_chunk(self._job)
+        result = self._chunk(*arguments)
+        difference = self._difference(result, n_updates, batches)
         if difference is not None:
             raise ValueError(f"env must give each state one log_reward, but {difference}")
         return result
 
-    def _difference(self, result, n_updates):
+    def _difference(self, result, n_updates, batches):
         """Where the rewards of up to 256 of the trajectories differ from the environment's."""
-        if has_table(self._env):
+        env, n_asked = self._job.kind.env, self._job.batch_size
+        if batches is not None and batches.log_reward is not None:
+            n_asked = self._job.n_sampled
+        if has_table(env) or env.python_reward or n_asked == 0:
             return None
-        paid = np.asarray(result.log_reward[:n_updates]).ravel()
-        terminal = np.asarray(result.terminal[:n_updates]).reshape(-1, *self._env.state_shape)
+        paid = np.asarray(result.log_reward[:n_updates, :n_asked]).ravel()
+        terminal = np.asarray(result.terminal[:n_updates, :n_asked])
+        terminal = terminal.reshape(-1, *env.state_shape)
         some = slice(None, None, -(-len(paid) // 256))
         paid, terminal = paid[some], tf.constant(terminal[some])
-        now = np.asarray(self._env.log_reward(terminal))
-        may_stop = np.asarray(self._env.forward_mask(terminal))[:, self._env.stop_action]
+        now = np.asarray(env.log_reward(terminal))
+        may_stop = np.asarray(env.forward_mask(terminal))[:, env.stop_action]
         same = np.isclose(paid, now, rtol=1e-3, atol=1e-3, equal_nan=True) & may_stop
         if same.all():
             return None
@@ -179,87 +225,237 @@ def forget_programs() -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _program(kind, batch_size, offline, objective):
+def _program(job):
     """`compile_chunk`, but for the table of rewards, which is the function's first argument."""
-    kind = kind._replace(env=kind.env.env)
-    env, log_policy_of = kind.env, log_policy_of_weights(kind)
-    wanted = losses.scores_for(objective)
-    n_parts = n_parts_of_batch(kind, batch_size)
+    job = job._replace(kind=job.kind._replace(env=job.kind.env.env))
+    make_chunk = _chunk_with_python_reward if job.kind.env.python_reward else _compiled_chunk
+    return make_chunk(job)
 
-    def update(state, rates, betas, seed, gamma, sub_trajectory_lambda, log_rewards, batch):
-        def draw(evaluate, part=0):
-            part_seed = tf.stack([seed, n_parts * state.iteration + part])
-            if offline:
-                terminal = tf.stack(tf.split(batch.terminal, n_parts))[part]
-                trajectories = sample_backward(env, lambda s: evaluate(s)[0], terminal, part_seed)
-                kept = None
-            else:
-                size = batch_size // n_parts
-                n_halvings = n_halvings_of_batch(kind, batch_size)
-                trajectories, kept = sample_forward_keeping(
-                    env, evaluate, size, part_seed, gamma, n_halvings
-                )
-            if log_rewards is not None:
-                looked_up = tf.gather(log_rewards, env.index(trajectories.terminal))
-                trajectories = trajectories._replace(log_reward=looked_up)
-            return trajectories, kept
 
-        def mean_loss(trajectories, scores, log_z):
-            weight = None if batch is None else batch.weight
-            loss = losses.evaluate(
-                objective,
-                **scores,
-                taken=trajectories.actions != PADDING,
-                log_reward=trajectories.log_reward,
-                log_z=log_z,
-                sub_trajectory_lambda=sub_trajectory_lambda,
-                weight=weight,
-            )
-            return losses.weighted_mean(loss, weight)
+def _compiled_chunk(job):
+    """All updates of a chunk as one program."""
+    env = job.kind.env
 
-        arguments = env, log_policy_of, state.weights, draw, mean_loss, wanted
-        if fits_in_a_table(env, batch_size):
-            loss, gradients, drawn = tabulated_gradient(*arguments)
-        else:
-            loss, gradients, drawn = blockwise_gradient(*arguments, n_parts)
-        rate_of_weight = [rates[0]] * (len(state.weights) - 1) + [rates[1]]
-        state = _xla(adam_step)(state, gradients, rate_of_weight, betas[0], betas[1])
-        terminal, log_reward = drawn
-        return state, loss, state.weights[-1], terminal, tf.cast(log_reward, tf.float64)
+    def log_rewards_now(log_rewards, terminal):
+        if log_rewards is None:
+            return tf.cast(env.log_reward(terminal), tf.float64)
+        return tf.gather(log_rewards, env.index(terminal))
 
-    def chunk(
-        log_rewards,
-        state,
-        rates,
-        n_updates,
-        betas,
-        gamma,
-        sub_trajectory_lambda,
-        seed,
-        batches=None,
-    ):
-        capacity = rates.shape[0]
-        forms = (
-            ([], kind.dtype),
-            ([], kind.dtype),
-            ([batch_size, *env.state_shape], tf.int32),
-            ([batch_size], tf.float64),
-        )
-
+    def chunk(log_rewards, state, rates, n_updates, settings, batches=None):
         def body(i, state, *arrays):
-            batch = None if batches is None else tf.nest.map_structure(lambda a: a[i], batches)
-            state, *results = update(
-                state, rates[i], betas, seed, gamma, sub_trajectory_lambda, log_rewards, batch
-            )
+            batch = batch_at(batches, i)
+            drawn = draw_batch(job, state, settings, batch)
+            ask = functools.partial(log_rewards_now, log_rewards)
+            log_reward = rewards_of_batch(job, drawn.trajectories.terminal, batch, ask)
+            state, loss = learn(job, state, drawn, log_reward, rates[i], settings, batch)
+            results = loss, state.weights[-1], *_record(job, drawn, log_reward)
             written = (array.write(i, value) for array, value in zip(arrays, results, strict=True))
             return i + 1, state, *written
 
-        arrays = [tf.TensorArray(dtype, capacity, element_shape=shape) for shape, dtype in forms]
+        capacity = rates.shape[0]
+        arrays = [
+            tf.TensorArray(dtype, capacity, element_shape=shape)
+            for shape, dtype in _forms_of_results(job)
+        ]
         _, state, *arrays = tf.while_loop(lambda i, *_: i < n_updates, body, (0, state, *arrays))
         return ChunkResult(state, *(array.stack() for array in arrays))
 
-    # One program makes all updates, unless parts of it are to run beside one another.
-    return _xla(chunk) if n_parts == 1 else tf.function(chunk, autograph=False)
+    return _xla(chunk)
+
+
+def _chunk_with_python_reward(job):
+    """Two programs for each update, and the rewards asked between them.
+
+    A program is called through its concrete function, and the state goes in and out as one vector
+    for each type: otherwise Python would spend a millisecond an update on handing tensors over.
+    """
+    env = job.kind.env
+
+    @functools.lru_cache(maxsize=1)
+    def programs(forms):
+        """The two programs, for a state and settings of these forms."""
+
+        def draw(packed, batch):
+            return draw_batch(job, *_unpacked(packed, forms), batch)
+
+        def learn_from(packed, drawn, log_reward, rates, batch, once):
+            state, settings = _unpacked(packed, forms)
+
+            # A loop, as in the one program that makes all updates: so XLA joins the same operations
+            # in both, and they give the same numbers to the last digit.
+            def body(i, state, _):
+                return i + 1, *learn(job, state, drawn, log_reward, rates, settings, batch)
+
+            loop = (tf.constant(0), state, tf.zeros([], job.kind.dtype))
+            _, state, loss = tf.while_loop(lambda i, *_: i < once, body, loop)
+            return _packed((state, settings)), loss, state.weights[-1]
+
+        return _by_concrete_function(draw), _by_concrete_function(learn_from)
+
+    def ask(terminal):
+        with interrupts_let_through():
+            return log_rewards_of(env, terminal)
+
+    def chunk(_, state, rates, n_updates, settings, batches=None):
+        forms = tf.nest.map_structure(tf.TensorSpec.from_tensor, (state, settings))
+        draw, learn_from = programs(forms)
+        packed, results, once = _packed((state, settings)), [], tf.constant(1)
+        for i in range(int(n_updates)):
+            batch = batch_at(batches, i)
+            drawn = draw(packed, batch)
+            log_reward = rewards_of_batch(job, drawn.trajectories.terminal, batch, ask)
+            packed, *learned = learn_from(packed, drawn, log_reward, rates[i], batch, once)
+            results.append((*learned, *_record(job, drawn, log_reward)))
+        state, _ = _unpacked(packed, forms)
+        return ChunkResult(state, *(np.stack(each) for each in zip(*results, strict=True)))
+
+    return chunk
+
+
+def _by_concrete_function(function):
+    """The function as a program, compiled for its first arguments: all later ones are like them."""
+    compiled = []
+
+    def call(*arguments):
+        if not compiled:
+            compiled.append(_xla(function).get_concrete_function(*arguments))
+        return compiled[0](*arguments)
+
+    return call
+
+
+def _packed(nest):
+    """All numbers of a nest of tensors, in one vector for each type."""
+    of_type = {}
+    for each in tf.nest.flatten(nest):
+        of_type.setdefault(each.dtype, []).append(tf.reshape(each, [-1]))
+    return [tf.concat(parts, axis=0) for parts in of_type.values()]
+
+
+def _unpacked(packed, forms):
+    """The nest of tensors, of these forms, that was packed."""
+    flat, sizes = tf.nest.flatten(forms), {}
+    for form in flat:
+        sizes.setdefault(form.dtype, []).append(form.shape.num_elements())
+    parts = {
+        dtype: iter(tf.split(vector, sizes[dtype]))
+        for dtype, vector in zip(sizes, packed, strict=True)
+    }
+    tensors = [tf.reshape(next(parts[form.dtype]), form.shape) for form in flat]
+    return tf.nest.pack_sequence_as(forms, tensors)
+
+
+class Drawn(NamedTuple):
+    """The trajectories of a batch before anybody has asked what they pay."""
+
+    trajectories: Trajectories
+    kept: list[tf.Tensor] | None
+    """What was worked out on the way, or None."""
+
+
+def draw_batch(job: Job, state: TrainingState, settings: Settings, batch: Batches | None) -> Drawn:
+    """The trajectories of one update: those sampled on policy, then those from given objects."""
+    env, evaluate = job.kind.env, _evaluate_for_drawing(job, state.weights)
+    n_parts = (job.n_sampled > 0) + (job.n_given > 0)
+    seeds = [tf.stack([settings.seed, n_parts * state.iteration + part]) for part in range(n_parts)]
+    parts, kept = [], None
+    if job.n_sampled:
+        sampled, kept = draw_forward(env, evaluate, job.n_sampled, seeds[0], settings.gamma)
+        parts.append(sampled)
+    if job.n_given:
+        log_policy = lambda states: evaluate(states)[0]  # noqa: E731
+        parts.append(draw_backward(env, log_policy, batch.terminal, seeds[-1]))
+        kept = None
+    joined = (tf.concat(each, axis=0) for each in zip(*(part[:3] for part in parts), strict=True))
+    return Drawn(Trajectories(*joined, None), kept)
+
+
+def _evaluate_for_drawing(job, weights):
+    """What a log-policy says of states and what to keep; from a table where that is quicker."""
+    log_policy = log_policy_of_weights(job.kind)(weights)
+    if not fits_in_a_table(job.kind.env, job.batch_size):
+        return log_policy.evaluate
+    table = tabulate(job.kind.env, log_policy)
+    return lambda states: (table.log_policy(states), [])
+
+
+def rewards_of_batch(job: Job, terminal, batch: Batches | None, ask) -> tf.Tensor:
+    """log R of the terminal states `[B, ...]`, float64 `[B]`: asked for unless it is given."""
+    if batch is None or batch.log_reward is None:
+        return ask(terminal)
+    if job.n_sampled == 0:
+        return batch.log_reward
+    return tf.concat([ask(terminal[: job.n_sampled]), batch.log_reward], axis=0)
+
+
+def learn(
+    job: Job,
+    state: TrainingState,
+    drawn: Drawn,
+    log_reward: tf.Tensor,
+    rates: tf.Tensor,
+    settings: Settings,
+    batch: Batches | None,
+) -> tuple[TrainingState, tf.Tensor]:
+    """One step of Adam on the objective; returns the state after it and the loss before it."""
+    kind, wanted = job.kind, losses.scores_for(job.objective)
+    trajectories = drawn.trajectories._replace(log_reward=log_reward)
+    weight = None if batch is None else _weight_of_all(job, batch)
+
+    def mean_loss(trajectories, scores, log_z):
+        loss = losses.evaluate(
+            job.objective,
+            **scores,
+            taken=trajectories.actions != PADDING,
+            log_reward=trajectories.log_reward,
+            log_z=log_z,
+            sub_trajectory_lambda=settings.sub_trajectory_lambda,
+            weight=weight,
+        )
+        return losses.weighted_mean(loss, weight)
+
+    log_policy_of = log_policy_of_weights(kind)
+    arguments = kind.env, log_policy_of, state.weights, trajectories, mean_loss, wanted
+    if fits_in_a_table(kind.env, job.batch_size):
+        loss, gradients = tabulated_gradient(*arguments)
+    else:
+        loss, gradients = blockwise_gradient(*arguments, drawn.kept)
+    gradients = clipped(gradients, settings.clip_norm)
+    rate_of_weight = [rates[0]] * (len(state.weights) - 1) + [rates[1]]
+    return adam_step(
+        state, gradients, rate_of_weight, *tf.unstack(settings.betas), settings.weight_decay
+    ), loss
+
+
+def _weight_of_all(job, batch):
+    """The weights of a batch's trajectories, `[B]`: those sampled on policy all count."""
+    return tf.concat([tf.ones([job.n_sampled], batch.weight.dtype), batch.weight], axis=0)
+
+
+def _record(job, drawn, log_reward):
+    """What a ChunkResult holds of the trajectories of an update."""
+    trajectories = drawn.trajectories
+    record = [trajectories.terminal, log_reward]
+    if job.keep_trajectories:
+        record += [each[: job.n_sampled] for each in (trajectories.states, trajectories.actions)]
+    return record
+
+
+def _forms_of_results(job):
+    """Shape and type of all that a ChunkResult holds of an update."""
+    env, length = job.kind.env, job.kind.env.max_trajectory_length
+    forms = [
+        ([], job.kind.dtype),
+        ([], job.kind.dtype),
+        ([job.batch_size, *env.state_shape], tf.int32),
+        ([job.batch_size], tf.float64),
+    ]
+    if job.keep_trajectories:
+        forms += [
+            ([job.n_sampled, length + 1, *env.state_shape], tf.int32),
+            ([job.n_sampled, length], tf.int32),
+        ]
+    return forms
 
 
 def started_at(kind: Kind, state: TrainingState, level: float) -> TrainingState:
@@ -269,21 +465,23 @@ def started_at(kind: Kind, state: TrainingState, level: float) -> TrainingState:
     return state._replace(weights=(*fixed, *(weight + level for weight in moved)))
 
 
-def first_log_z(kind: Kind, weights, batch_size: int, seed, gamma, terminal=None) -> float:
+def first_log_z(
+    job: Job, state: TrainingState, settings: Settings, batches: Batches | None
+) -> float:
     """log Z as the first batch tells it, in nats: the mean of log R + Σ log P_B − Σ log P_F.
 
-    It is where the trajectory-balance loss of that batch is least. On policy the batch is drawn
-    here, offline backward from the `terminal` states `[B, ...]`.
+    It is where the trajectory-balance loss of that batch is least.
     """
-    env, log_policy = kind.env, log_policy_of_weights(kind)(weights)
-    seed = tf.stack([seed, tf.constant(0, tf.int64)])
-    if terminal is None:
-        trajectories = sample_forward(env, log_policy, batch_size, seed, gamma)
-    else:
-        trajectories = sample_backward(env, log_policy, terminal, seed)
+    env, log_policy = job.kind.env, log_policy_of_weights(job.kind)(state.weights)
+    batch = batch_at(batches, 0)
+    trajectories = draw_batch(job, state, settings, batch).trajectories
+    log_reward = rewards_of_batch(
+        job, trajectories.terminal, batch, lambda terminal: log_rewards_of(env, terminal)
+    )
     log_pf, log_pb = log_probabilities(env, log_policy, trajectories)
-    log_ratio = np.asarray(trajectories.log_reward) + np.sum(log_pb - log_pf, axis=1)
-    return float(np.mean(log_ratio))
+    log_ratio = tf.cast(log_reward, log_pf.dtype) + tf.reduce_sum(log_pb - log_pf, axis=1)
+    weight = None if batch is None else _weight_of_all(job, batch)
+    return float(losses.weighted_mean(log_ratio, weight))
 
 
 def fits_in_a_table(env: Environment, batch_size: int) -> bool:
@@ -295,114 +493,58 @@ def fits_in_a_table(env: Environment, batch_size: int) -> bool:
     return env.n_states is not None and env.n_states <= batch_size * env.max_trajectory_length
 
 
-def n_parts_of_batch(kind: Kind, batch_size: int) -> int:
-    """In how many parts the trajectories of a batch are drawn and differentiated, each on a core.
-
-    The steps of a trajectory follow one another, so a second core has little to do while a batch
-    is drawn: of 128 rows by 256 units it gains a quarter of the update. Small batches stay whole:
-    a program multiplies few rows hardly faster, and starting one takes 10 to 20 µs.
-    """
-    whole = fits_in_a_table(kind.env, batch_size) or batch_size % 2 == 1
-    products = _products_of_a_step(kind, batch_size)
-    return 1 if whole or products < LEAST_PRODUCTS_OF_TWO_PARTS else 2
-
-
-def n_halvings_of_batch(kind: Kind, batch_size: int) -> int:
-    """How often the sampler leaves behind those trajectories of a part that have stopped.
-
-    Half the rows are multiplied in half the time, but each halving is one more loop to compile, of
-    0.4 s. With 256 units it spares 5 % of the update where 16 rows are halved once, 6 % where 64
-    are halved twice. With rows that are looked up there is nothing to spare.
-    """
-    if fits_in_a_table(kind.env, batch_size):
-        return 0
-    n_rows = batch_size // n_parts_of_batch(kind, batch_size)
-    spared = [_products_of_a_step(kind, n_rows // 2**i) for i in (1, 2)]
-    return sum(products >= LEAST_PRODUCTS_SPARED for products in spared)
-
-
-def _products_of_a_step(kind, n_rows):
-    widths = [*kind.network.hidden, 2 * kind.env.n_actions - 1]
-    return n_rows * sum(a * b for a, b in itertools.pairwise(widths))
-
-
-def tabulated_gradient(env, log_policy_of, weights, draw, mean_loss, wanted):
-    """The loss of a batch, its gradient, and the terminal states with their log R.
+def tabulated_gradient(env, log_policy_of, weights, trajectories, mean_loss, wanted):
+    """The loss of a batch of trajectories and its gradient.
 
     The network is evaluated once, on all states. `log_policy_of(weights)` is a NetworkPolicy;
-    `draw(evaluate)` gives trajectories and what was kept of evaluating it, or None, as
-    `sample_forward_keeping` does; `mean_loss` of trajectories, the `wanted` scores of their steps,
-    and log Z is the scalar to differentiate.
+    `mean_loss` of trajectories, the `wanted` scores of their steps, and log Z is the scalar to
+    differentiate.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(weights)
         table = tabulate(env, log_policy_of(weights))
-        with tape.stop_recording():
-            trajectories, _ = draw(lambda states: (table.log_policy(states), []))
         scores = score(env, table.log_policy, trajectories, wanted)
         loss = mean_loss(trajectories, scores, weights[-1])
-    gradient = tape.gradient(loss, weights, unconnected_gradients="zero")
-    return loss, gradient, (trajectories.terminal, trajectories.log_reward)
+    return loss, tape.gradient(loss, weights, unconnected_gradients="zero")
 
 
 def blockwise_gradient(
-    env, log_policy_of, weights, draw, mean_loss, wanted, n_parts=1, block_sizes=BLOCK_SIZES
+    env,
+    log_policy_of,
+    weights,
+    trajectories,
+    mean_loss,
+    wanted,
+    kept=None,
+    block_sizes=BLOCK_SIZES,
 ):
     """The same as `tabulated_gradient`, with the network run on visited states alone.
 
     Most of a padded batch is padding. The scores of the steps are known when the trajectories are
     drawn, so the loss and its slope along each of them are too. What is left of the chain rule
-    is a weighted sum over the steps taken, for which the layers' outputs are known as well.
-
-    `draw(evaluate, part)` gives a part of the batch. Each stage is a program of its own, and
-    those of two parts run at once; inside a larger program they are one with it.
+    is a weighted sum over the steps taken, for which the layers' outputs are known as well, where
+    `draw_forward` has kept them.
     """
-
-    @_xla
-    def draw_part(weights, part):
-        log_policy = log_policy_of(weights)
-        trajectories, known = draw(log_policy.evaluate, part)
-        return (trajectories, score(env, log_policy, trajectories, wanted, known)), known
-
-    @_xla
-    def loss_and_slopes(parts, log_z):
-        trajectories, scores = tf.nest.map_structure(lambda *each: tf.concat(each, 0), *parts)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch((scores, log_z))
-            loss = mean_loss(trajectories, scores, log_z)
-        slopes, slope_log_z = tape.gradient(loss, (scores, log_z), unconnected_gradients="zero")
-        split = {name: tf.split(slope, len(parts)) for name, slope in slopes.items()}
-        return loss, [{name: split[name][i] for name in split} for i in range(n_parts)], slope_log_z
-
-    @_xla
-    def gradient_of_part(weights, trajectories, known, slopes):
-        return gradient_of_steps(
-            env, log_policy_of, weights, trajectories, known, slopes, wanted, block_sizes
-        )
-
-    @_xla
-    def add_up(gradients, slope_log_z):
-        *policy, log_z = [sum(parts) for parts in zip(*gradients, strict=True)]
-        return [*policy, log_z + slope_log_z]
-
-    parts = [draw_part(weights, tf.constant(part, tf.int64)) for part in range(n_parts)]
-    loss, slopes, slope_log_z = loss_and_slopes([scored for scored, _ in parts], weights[-1])
-    gradients = [
-        gradient_of_part(weights, trajectories, known, slopes[i])
-        for i, ((trajectories, _), known) in enumerate(parts)
-    ]
-    drawn = [(trajectories.terminal, trajectories.log_reward) for (trajectories, _), _ in parts]
-    drawn = [tf.concat(each, axis=0) for each in zip(*drawn, strict=True)]
-    return loss, add_up(gradients, slope_log_z), drawn
+    scores = score(env, log_policy_of(weights), trajectories, wanted, kept)
+    log_z = weights[-1]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch((scores, log_z))
+        loss = mean_loss(trajectories, scores, log_z)
+    slopes, slope_log_z = tape.gradient(loss, (scores, log_z), unconnected_gradients="zero")
+    *of_policy, of_log_z = gradient_of_steps(
+        env, log_policy_of, weights, trajectories, kept, slopes, wanted, block_sizes
+    )
+    return loss, [*of_policy, of_log_z + slope_log_z]
 
 
 def gradient_of_steps(
-    env, log_policy_of, weights, trajectories, known, slopes, wanted, block_sizes=BLOCK_SIZES
+    env, log_policy_of, weights, trajectories, kept, slopes, wanted, block_sizes=BLOCK_SIZES
 ):
     """Σ slope · ∂score/∂weights over the steps taken, with slopes `[B, T]` for the `wanted` scores.
 
     The steps are packed together, whatever trajectory they are from, and differentiated in as
-    many blocks as they fill. `known` are the layers' outputs as they were kept, or None.
+    many blocks as they fill. `kept` are the layers' outputs `[T, B, units]` as `draw_forward` kept
+    them, or None.
     """
     actions = trajectories.actions
     came_by = tf.pad(actions[:, :-1], [[0, 0], [1, 0]], constant_values=PADDING)
@@ -427,11 +569,11 @@ def gradient_of_steps(
         def of_step(array):
             return tf.gather_nd(array, step)
 
-        outputs = known and known.at(of_step(known.place))
+        known = kept and [tf.gather_nd(each, step[:, ::-1]) for each in kept]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(parameters)
             states, *moves = (of_step(each) for each in (trajectories.states, actions, came_by))
-            said, _ = log_policy.evaluate(states, outputs)
+            said, _ = log_policy.evaluate(states, known)
             scores_of_steps = score_steps(env, log_policy, said, states, *moves, wanted)
             contribution = sum(of_step(slopes[name]) * scores_of_steps[name] for name in wanted)
             total = tf.reduce_sum(tf.where(used, contribution, 0.0))
@@ -458,13 +600,28 @@ def _xla(function):
     return tf.function(function, jit_compile=True, autograph=False)
 
 
+def clipped(gradients, clip_norm):
+    """The gradients, scaled down together where their global norm exceeds `clip_norm`."""
+    norm = tf.sqrt(tf.add_n([tf.cast(tf.reduce_sum(g * g), clip_norm.dtype) for g in gradients]))
+    scale = clip_norm / tf.maximum(norm, clip_norm)
+    scale = tf.where(tf.math.is_inf(clip_norm), tf.ones_like(scale), scale)
+    return [g * tf.cast(scale, g.dtype) for g in gradients]
+
+
 def adam_step(
-    state: TrainingState, gradients, rates, beta_1=0.9, beta_2=0.999, epsilon=1e-7
+    state: TrainingState,
+    gradients,
+    rates,
+    beta_1=0.9,
+    beta_2=0.999,
+    weight_decay=0.0,
+    epsilon=1e-7,
 ) -> TrainingState:
     """One step of Adam (arXiv 1412.6980, end of section 2), each weight at its own rate.
 
-    A pure function, which Keras' optimisers are not under TensorFlow; a test holds it equal to
-    keras.optimizers.Adam.
+    With decoupled weight decay (arXiv 1711.05101) kernels, which are weights of two axes or more,
+    shrink by the factor 1 − rate·λ first; biases and log Z do not. A pure function, which Keras'
+    optimisers are not under TensorFlow; tests hold it equal to keras.optimizers.Adam and AdamW.
     """
     iteration = state.iteration + 1
     t = tf.cast(iteration, gradients[0].dtype)
@@ -477,7 +634,8 @@ def adam_step(
         for v, g in zip(state.second_moments, gradients, strict=True)
     ]
     weights = [
-        w - rate * correction * m / (tf.sqrt(v) + epsilon)
+        w * (1 - rate * weight_decay * (len(w.shape) >= 2))
+        - rate * correction * m / (tf.sqrt(v) + epsilon)
         for w, rate, m, v in zip(state.weights, rates, first, second, strict=True)
     ]
     return TrainingState(tuple(weights), tuple(first), tuple(second), iteration)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gfn_utils import GFNAgent, HyperGrid
+from gfn_utils import GFNAgent, HyperGrid, training
 
 GRID = HyperGrid(2, 4)
 # Small runs share these, so that few programs are compiled. 16 objects make batches of 6, 6 and 4.
@@ -14,3 +14,9 @@ BOTH_WAYS = pytest.mark.parametrize("job", [OFFLINE, ON_POLICY], ids=["offline",
 
 def small_agent(seed=0, hidden=(8,), **settings):
     return GFNAgent(GRID, hidden=hidden, seed=seed, **settings)
+
+
+def job_of(agent, offline=False, batch_size=6):
+    """The job of such a run."""
+    n_given = batch_size if offline else 0
+    return training.Job(agent.kind, "trajectory_balance", batch_size - n_given, n_given)

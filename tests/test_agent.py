@@ -12,7 +12,7 @@ import tensorflow as tf
 from own_environments import Subsets, Words
 from same_agents import assert_different, assert_same, everything
 from scipy.stats import kstest
-from small_jobs import BOTH_WAYS, GRID, OFFLINE, ON_POLICY, small_agent
+from small_jobs import BOTH_WAYS, GRID, OFFLINE, ON_POLICY, job_of, small_agent
 
 import gfn_utils
 from gfn_utils import (
@@ -216,7 +216,7 @@ def test_reset_and_agents_of_the_same_kind_compile_nothing(offline):
     agent = small_agent()
     agent.train(**job)
     agent.sample(3)
-    program = training.compile_chunk(agent.kind, 6, offline, "trajectory_balance").func
+    program = training.compile_chunk(job_of(agent, offline)).func
     sampler = gfn_utils.agent._samplers(agent._kind_now())[0]
     before = program.experimental_get_tracing_count(), sampler.experimental_get_tracing_count()
     assert min(before) >= 1
@@ -230,7 +230,7 @@ def test_reset_and_agents_of_the_same_kind_compile_nothing(offline):
         each.sample(5)
     after = program.experimental_get_tracing_count(), sampler.experimental_get_tracing_count()
     assert after == before
-    assert training.compile_chunk(other.kind, 6, offline, "trajectory_balance").func is program
+    assert training.compile_chunk(job_of(other, offline)).func is program
 
 
 @BOTH_WAYS

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from own_environments import Subsets, Words
+from small_jobs import job_of
 
 from gfn_utils import GFNAgent, HyperGrid, evaluation, training
 from gfn_utils.environments import PaintedGrid
@@ -98,15 +99,13 @@ def test_a_reward_that_is_never_twice_the_same_is_refused():
 def test_environments_that_differ_in_their_rewards_alone_share_programs():
     rng = np.random.default_rng(0)
     agents = [GFNAgent(PaintedGrid(rng.uniform(1, 2, [4, 4])), hidden=(8,)) for _ in range(3)]
-    programs = [
-        training.compile_chunk(agent.kind, 6, False, "trajectory_balance") for agent in agents
-    ]
+    programs = [training.compile_chunk(job_of(agent)) for agent in agents]
     assert programs[0].func is programs[1].func is programs[2].func
     for agent in agents:
         train(agent)
         assert error(agent) < 0.05
     other = GFNAgent(PaintedGrid(rng.uniform(1, 2, [5, 5])), hidden=(8,))
-    program = training.compile_chunk(other.kind, 6, False, "trajectory_balance")
+    program = training.compile_chunk(job_of(other))
     assert program.func is not programs[0].func
 
 

@@ -193,7 +193,9 @@ def test_every_way_to_the_gradient_is_that_of_finite_differences(
     weights = weights_of(agent)
     log_policy_of = training.log_policy_of_weights(agent.kind)
     seed = tf.constant([1, 2])
-    trajectories = sampling.sample_forward(env, log_policy_of(weights), 5, seed, 0.5)
+    evaluate = log_policy_of(weights).evaluate
+    trajectories, kept = sampling.draw_forward(env, evaluate, 5, seed, 0.5)
+    trajectories = trajectories._replace(log_reward=env.log_reward(trajectories.terminal))
     wanted = losses.scores_for(objective)
 
     def mean_loss(trajectories, scores, log_z):
@@ -206,19 +208,16 @@ def test_every_way_to_the_gradient_is_that_of_finite_differences(
         }
         return tf.reduce_mean(losses.evaluate(objective, **known))
 
-    def draw(evaluate, part=0):
-        return sampling.sample_forward_keeping(env, evaluate, 5, seed, 0.5)
-
     @tf.function
     def loss_at(*weights):
         scores = sampling.score(env, log_policy_of(weights), trajectories, wanted)
         return mean_loss(trajectories, scores, weights[-1])
 
-    arguments = env, log_policy_of, weights, draw, mean_loss, wanted
+    arguments = env, log_policy_of, weights, trajectories, mean_loss, wanted
     if ways == "table":
-        loss, gradient, _ = training.tabulated_gradient(*arguments)
+        loss, gradient = training.tabulated_gradient(*arguments)
     else:
-        loss, gradient, _ = training.blockwise_gradient(*arguments, block_sizes=ways)
+        loss, gradient = training.blockwise_gradient(*arguments, kept, block_sizes=ways)
     np.testing.assert_allclose(loss, loss_at(*weights), rtol=1e-12)
     # Along five random directions in the space of all weights.
     rng = np.random.default_rng(0)

@@ -299,57 +299,26 @@ def test_compiled_log_probabilities_equal_eager_ones(agent):
         np.testing.assert_allclose(found, eager, rtol=1e-12, atol=1e-13)
 
 
-def sample_and_keep(agent, n_halvings=0, gamma=0.5):
+def draw_and_keep(agent, gamma=0.5):
     log_policy = network_log_policy(agent.env, agent.kind.network, agent.policy.weights)
-    return sampling.sample_forward_keeping(
-        agent.env, log_policy.evaluate, 101, tf.constant([1, 2]), gamma, n_halvings
-    )
+    return sampling.draw_forward(agent.env, log_policy.evaluate, 101, tf.constant([1, 2]), gamma)
 
 
-@pytest.mark.parametrize("n_halvings", [1, 3, 7])
-def test_halving_changes_the_order_of_the_trajectories_alone(agent, n_halvings):
-    plain, _ = sample_and_keep(agent)
-    halved, _ = sample_and_keep(agent, n_halvings)
-    assert_well_formed(agent.env, halved)
-    assert not np.array_equal(plain.actions, halved.actions)
-    sort = [np.lexsort(trajectories.actions.numpy().T) for trajectories in (plain, halved)]
-    for one, other in zip(plain, halved, strict=True):
-        np.testing.assert_allclose(one.numpy()[sort[0]], other.numpy()[sort[1]], rtol=1e-14)
-
-
-def test_halving_leaves_those_that_stopped_behind(agent):
-    log_policy = network_log_policy(agent.env, agent.kind.network, agent.policy.weights)
-    n_evaluated = []
-
-    def evaluate(states):
-        n_evaluated.append(len(states))
-        return log_policy.evaluate(states)
-
-    trajectories, _ = sampling.sample_forward_keeping(
-        agent.env, evaluate, 100, tf.constant([1, 2]), 0.5, 2
-    )
-    n_running = np.sum(trajectories.actions != -1, axis=0)
-    n_running = n_running[n_running > 0]
-    expected = [100 if n > 50 else 50 if n > 25 else 25 for n in n_running]
-    assert n_evaluated == [1, *expected]
-    assert set(expected) == {100, 50, 25}
-
-
-@pytest.mark.parametrize("n_halvings", [0, 2])
 @pytest.mark.parametrize("gamma", [0.0, 0.5])
-def test_the_sampler_keeps_what_was_worked_out_in_every_state(agent, gamma, n_halvings):
-    trajectories, kept = sample_and_keep(agent, n_halvings, gamma)
+def test_the_sampler_keeps_what_was_worked_out_in_every_state(agent, gamma):
+    trajectories, kept = draw_and_keep(agent, gamma)
+    assert trajectories.log_reward is None
     taken = trajectories.actions.numpy() != -1
     assert not taken.all()
-    log_policy = network_log_policy(agent.env, agent.kind.network, agent.policy.weights)
-    _, *expected = log_policy.layer_outputs(trajectories.states[:, :-1][taken])
-    for found, outputs in zip(kept.at(kept.place[taken]), expected, strict=True):
+    logits = agent.kind.network.logits(agent.env, agent.policy.weights)
+    _, *expected = logits.layer_outputs(trajectories.states[:, :-1][taken])
+    for found, outputs in zip(kept, expected, strict=True):
+        found = np.swapaxes(found, 0, 1)[taken]
         np.testing.assert_allclose(found, outputs, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("n_halvings", [0, 2])
-def test_scores_from_what_was_kept_are_those_of_log_probabilities(agent, n_halvings):
-    trajectories, kept = sample_and_keep(agent, n_halvings)
+def test_scores_from_what_was_kept_are_those_of_log_probabilities(agent):
+    trajectories, kept = draw_and_keep(agent)
     log_policy = network_log_policy(agent.env, agent.kind.network, agent.policy.weights)
     wanted = ("log_pf", "log_pb")
     scores = sampling.score(agent.env, log_policy, trajectories, wanted, kept)

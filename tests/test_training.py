@@ -8,10 +8,9 @@ import pytest
 import tensorflow as tf
 from own_environments import Words
 from same_agents import assert_different, assert_same, everything
-from small_jobs import BOTH_WAYS, CHUNK, GRID, OFFLINE, ON_POLICY, small_agent
+from small_jobs import BOTH_WAYS, CHUNK, GRID, OFFLINE, ON_POLICY, job_of, small_agent
 
 from gfn_utils import GFNAgent, HyperGrid, evaluation, losses, sampling, training
-from gfn_utils.networks import DenseNetwork
 from gfn_utils.policy import network_log_policy
 from gfn_utils.training import Batches
 
@@ -55,6 +54,36 @@ def test_adam_step_is_that_of_keras():
     for weight, variable, first in zip(state.weights, variables, start, strict=True):
         assert np.abs(weight - first).min() > 1e-3
         np.testing.assert_allclose(weight, variable.numpy(), rtol=0, atol=1e-12)
+
+
+def test_adam_step_with_weight_decay_is_adamw_of_keras_on_kernels_alone():
+    rng = np.random.default_rng(0)
+    shapes = [(3, 4), (4,), ()]
+    start = [tf.constant(rng.normal(size=shape)) for shape in shapes]
+    variables = [
+        keras.Variable(weight, dtype="float64", name=f"v{i}") for i, weight in enumerate(start)
+    ]
+    rate, decay = 2.0**-6, 2.0**-3
+    optimizer = keras.optimizers.AdamW(rate, decay, np.float64(0.7), np.float64(0.95), epsilon=1e-7)
+    optimizer.exclude_from_weight_decay(var_list=variables[1:])
+    state = training.initial_state(start)
+    for _ in range(20):
+        gradients = [tf.constant(rng.normal(size=shape)) for shape in shapes]
+        state = training.adam_step(
+            state, gradients, [rate] * 3, np.float64(0.7), np.float64(0.95), decay
+        )
+        optimizer.apply(gradients, variables)
+    for weight, variable in zip(state.weights, variables, strict=True):
+        np.testing.assert_allclose(weight, variable.numpy(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("clip_norm", [0.5, 13.0, 14.0, np.inf])
+def test_gradients_are_clipped_by_their_norm_together(clip_norm):
+    gradients = [tf.constant([[3.0, 4.0]], tf.float64), tf.constant(12.0, tf.float64)]
+    found = training.clipped(gradients, tf.constant(clip_norm, tf.float64))
+    factor = min(1.0, clip_norm / 13)
+    np.testing.assert_allclose(found[0], factor * np.array([[3, 4]]), rtol=1e-15)
+    np.testing.assert_allclose(found[1], factor * 12, rtol=1e-15)
 
 
 def test_adam_step_gives_each_weight_its_own_rate():
@@ -104,32 +133,25 @@ def gradient_directly(log_policy, env, weights, trajectories, mean_loss):
 
 @pytest.mark.parametrize("backward_policy", ["learned", "uniform"])
 @pytest.mark.parametrize(
-    ("direction", "hidden", "n_halvings"),
-    [("backward", (8,), 0), ("forward", (), 0), ("forward", (6, 5, 4), 0), ("forward", (7, 5), 2)],
+    ("direction", "hidden"),
+    [("backward", (8,)), ("forward", ()), ("forward", (6, 5, 4))],
     ids=str,
 )
 @pytest.mark.parametrize("block_sizes", ["table", (1,), (7,), (128,), (16, 3)], ids=str)
-def test_the_ways_to_the_gradient_agree(
-    randomise, backward_policy, direction, hidden, n_halvings, block_sizes
-):
+def test_the_ways_to_the_gradient_agree(randomise, backward_policy, direction, hidden, block_sizes):
     agent = small_agent(backward_policy=backward_policy, hidden=hidden)
     weights, log_policy = weights_of(randomise(agent, seed=1)), log_policy_of(agent)
-    seed = tf.constant([1, 2])
     if direction == "backward":
-        sampled = agent.sample_backward([[3, 3], [0, 0], [1, 2], [3, 0]])
+        sampled, kept = agent.sample_backward([[3, 3], [0, 0], [1, 2], [3, 0]]), None
     else:
-        sampled = sampling.sample_forward(GRID, log_policy(weights), 6, seed, 0.5)
-
-    def draw(evaluate, part=0):
-        if direction == "backward":
-            return sampled, None
-        return sampling.sample_forward_keeping(GRID, evaluate, 6, seed, 0.5, n_halvings)
-
-    arguments = GRID, log_policy, weights, draw, uneven_loss, WANTED
+        evaluate = log_policy(weights).evaluate
+        sampled, kept = sampling.draw_forward(GRID, evaluate, 6, tf.constant([1, 2]), 0.5)
+        sampled = sampled._replace(log_reward=GRID.log_reward(sampled.terminal))
+    arguments = GRID, log_policy, weights, sampled, uneven_loss, WANTED
     if block_sizes == "table":
-        loss, gradient, _ = training.tabulated_gradient(*arguments)
+        loss, gradient = training.tabulated_gradient(*arguments)
     else:
-        loss, gradient, _ = training.blockwise_gradient(*arguments, block_sizes=block_sizes)
+        loss, gradient = training.blockwise_gradient(*arguments, kept, block_sizes)
     expected_loss, expected = gradient_directly(log_policy, GRID, weights, sampled, uneven_loss)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
     for found, value in zip(gradient, expected, strict=True):
@@ -142,112 +164,63 @@ def test_a_table_is_made_where_the_states_are_fewer_than_the_steps():
     assert not training.fits_in_a_table(Words(), 10**6)
 
 
-@pytest.mark.parametrize("n_parts", [1, 2, 3])
-def test_parts_of_a_batch_have_the_gradient_of_the_whole(randomise, n_parts):
-    agent = randomise(small_agent(), seed=1)
-    weights, log_policy = weights_of(agent), log_policy_of(agent)
-    sampled = agent.sample(6)
-
-    def draw(evaluate, part):
-        own = [tf.stack(tf.split(each, n_parts))[part] for each in sampled]
-        return sampling.Trajectories(*own), None
-
-    def variance(trajectories, scores, log_z):
-        # What no part can know by itself.
-        loss = losses.log_variance(**scores, log_reward=trajectories.log_reward)
-        return tf.reduce_mean(loss) + uneven_loss(trajectories, scores, log_z)
-
-    loss, gradient, _ = training.blockwise_gradient(
-        GRID, log_policy, weights, draw, variance, WANTED, n_parts, (7,)
-    )
-    expected_loss, expected = gradient_directly(log_policy, GRID, weights, sampled, variance)
-    np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
-    for found, value in zip(gradient, expected, strict=True):
-        np.testing.assert_allclose(found, value, rtol=1e-10, atol=1e-10)
-
-
-def test_large_batches_are_drawn_in_two_parts():
-    def n_parts(env, units, batch_size):
-        kind = training.Kind(env, DenseNetwork((units, units)), "float32", "learned")
-        return training.n_parts_of_batch(kind, batch_size)
-
-    large = HyperGrid(4, 16)
-    assert n_parts(large, 256, 128) == 2
-    assert n_parts(large, 256, 127) == 1  # no two equal parts
-    assert n_parts(large, 256, 16) == 1  # too few rows
-    assert n_parts(large, 32, 128) == 1  # too few units
-    assert n_parts(HyperGrid(2, 8), 256, 128) == 1  # a table
-
-
-def test_the_sampler_halves_where_many_rows_are_multiplied():
-    def n_halvings(env, units, batch_size):
-        kind = training.Kind(env, DenseNetwork((units, units)), "float32", "learned")
-        return training.n_halvings_of_batch(kind, batch_size)
-
-    large = HyperGrid(4, 16)
-    assert n_halvings(large, 256, 128) == 2  # two parts of 64 rows
-    assert n_halvings(large, 256, 16) == 1
-    assert n_halvings(large, 256, 8) == 0  # too few rows
-    assert n_halvings(large, 2048, 1) == 0  # nothing to halve
-    assert n_halvings(large, 32, 128) == 0  # too few units
-    assert n_halvings(HyperGrid(2, 8), 256, 128) == 0  # a table
-
-
-@pytest.mark.parametrize(
-    ("batch_size", "n_parts"), [(2, 1), (6, 1), (2, 2)], ids=["blockwise", "tabulated", "in parts"]
+MIXED = 0.5
+SHARES = pytest.mark.parametrize(
+    "share_given", [0.0, MIXED, 1.0], ids=["sampled", "mixed", "given"]
 )
-@pytest.mark.parametrize("offline", [True, False], ids=["offline", "on policy"])
+
+
+@pytest.mark.parametrize("batch_size", [2, 6], ids=["blockwise", "tabulated"])
+@pytest.mark.parametrize("given_rewards", [False, True], ids=["asked", "given rewards"])
+@SHARES
 def test_compiled_updates_equal_those_made_by_hand(
-    randomise, monkeypatch, offline, batch_size, n_parts
+    randomise, share_given, given_rewards, batch_size
 ):
-    monkeypatch.setattr(training, "n_parts_of_batch", lambda *_: n_parts)
     agent = randomise(small_agent(seed=3, gamma=0.3), seed=4)
     env, log_policy, n_updates = GRID, log_policy_of(agent), 3
-    gamma, seed = tf.constant(0.3, tf.float64), tf.constant(6, tf.int64)
+    n_given = round(share_given * batch_size)
+    job = training.Job(agent.kind, "trajectory_balance", batch_size - n_given, n_given)
     rng = np.random.default_rng(0)
     rates = tf.constant(rng.uniform(0.01, 0.02, [CHUNK, 2]))
-    terminal = tf.constant(rng.integers(0, 4, [CHUNK, batch_size, 2]), tf.int32)
-    weight = np.ones([CHUNK, batch_size])
-    weight[1, -1] = 0
+    terminal = tf.constant(rng.integers(0, 4, [CHUNK, n_given, 2]), tf.int32)
+    weight = np.ones([CHUNK, n_given])
+    weight[1, -1:] = 0
+    weight[:, : n_given == 1] = 1
+    known = tf.constant(rng.normal(size=[CHUNK, n_given])) if given_rewards else None
     state = training.initial_state(weights_of(agent))._replace(iteration=tf.constant(9, tf.int64))
-    batches = (Batches(terminal, tf.constant(weight)),) if offline else ()
-    training.forget_programs()  # because of the parts
-    chunk = training.compile_chunk(agent.kind, batch_size, offline, "trajectory_balance")
-    betas = tf.constant([0.6, 0.9], tf.float64)
-    unused = tf.constant(0.9, tf.float64)
-    result = chunk(state, rates, tf.constant(n_updates), betas, gamma, unused, seed, *batches)
+    batches = Batches(terminal, tf.constant(weight), known) if n_given else None
+    numbers = [tf.constant(each, tf.float64) for each in ([0.6, 0.9], 0.3, 0.9, 0.02, 0.1)]
+    settings = training.Settings(*numbers, tf.constant(6, tf.int64))
+    result = training.compile_chunk(job)(state, rates, tf.constant(n_updates), settings, batches)
 
     for i in range(n_updates):
-        drawn = []
-        for part, ends in enumerate(tf.split(terminal[i], n_parts)):
-            part_seed = tf.stack([seed, n_parts * (9 + i) + part])
-            if offline:
-                drawn.append(
-                    sampling.sample_backward(env, log_policy(state.weights), ends, part_seed)
-                )
-            else:
-                drawn.append(
-                    sampling.sample_forward(
-                        env, log_policy(state.weights), len(ends), part_seed, gamma
-                    )
-                )
+        now, drawn = log_policy(state.weights), []
+        both = 0 < n_given < batch_size
+        first, second = ([6, (2 if both else 1) * (9 + i) + part] for part in (0, both))
+        if n_given < batch_size:
+            drawn.append(
+                sampling.sample_forward(env, now, batch_size - n_given, tf.constant(first), 0.3)
+            )
+        if n_given:
+            back = sampling.sample_backward(env, now, terminal[i], tf.constant(second))
+            drawn.append(back._replace(log_reward=known[i]) if given_rewards else back)
         trajectories = sampling.Trajectories(
-            *(tf.concat(each, 0) for each in zip(*drawn, strict=False))
+            *(tf.concat(each, 0) for each in zip(*drawn, strict=True))
         )
+        counts = np.concatenate([np.ones(batch_size - n_given), weight[i]])
 
-        def weighted_mean(trajectories, scores, log_z, counts=weight[i]):
+        def weighted_mean(trajectories, scores, log_z, counts=counts):
             loss = losses.trajectory_balance(
                 **scores, log_reward=trajectories.log_reward, log_z=log_z
             )
-            return tf.reduce_sum(loss * (counts if offline else 1)) / (
-                counts.sum() if offline else batch_size
-            )
+            return tf.reduce_sum(loss * counts) / counts.sum()
 
         loss, gradient = gradient_directly(
             log_policy, env, state.weights, trajectories, weighted_mean
         )
+        gradient, _ = tf.clip_by_global_norm(gradient, 0.02)
         each = [rates[i, 0]] * (len(gradient) - 1) + [rates[i, 1]]
-        state = training.adam_step(state, gradient, each, *betas)
+        state = training.adam_step(state, gradient, each, 0.6, 0.9, 0.1)
         np.testing.assert_allclose(result.loss[i], loss, rtol=1e-11)
         np.testing.assert_allclose(result.log_z[i], state.weights[-1], rtol=1e-11)
     assert int(result.state.iteration) == 9 + n_updates
@@ -259,13 +232,13 @@ def test_train_calls_the_compiled_chunk_with_the_settings_of_the_agent(recorded)
     rates = {"learning_rate": 0.02, "log_z_learning_rate": 0.3}
     agent = small_agent(seed=5, gamma=0.25, adam_betas=(0.8, 0.9), **rates)
     agent.train(**{**ON_POLICY, "decay": "linear"}, resume_from=0)
-    ((state, rates, n_updates, betas, gamma, _lambda, _seed), _), *_, last = recorded
-    np.testing.assert_allclose(betas, [0.8, 0.9], rtol=1e-15)
+    ((state, rates, n_updates, settings, _), _), *_, last = recorded
+    np.testing.assert_allclose(settings.betas, [0.8, 0.9], rtol=1e-15)
     np.testing.assert_allclose(rates[:, 0], 0.02 * (1 - np.arange(CHUNK) / 24), rtol=1e-14)
     np.testing.assert_allclose(rates[:, 1], 0.3 * (1 - np.arange(CHUNK) / 24), rtol=1e-14)
-    assert (int(n_updates), float(gamma), int(state.iteration)) == (CHUNK, 0.25, 0)
+    assert (int(n_updates), float(settings.gamma), int(state.iteration)) == (CHUNK, 0.25, 0)
     assert int(last[0][2]) == 24 - 3 * CHUNK
-    assert len({int(arguments[6]) for arguments, _ in recorded}) == 1
+    assert len({int(arguments[3].seed) for arguments, _ in recorded}) == 1
 
 
 def test_no_agent_samples_with_the_random_numbers_that_train_another(recorded):
@@ -273,7 +246,7 @@ def test_no_agent_samples_with_the_random_numbers_that_train_another(recorded):
     of_samples = {int(agent._next_sampling_seed()[0]) for agent in agents}
     for agent in agents:
         agent.train(**{**ON_POLICY, "iterations": 7})
-    of_training = {int(arguments[6]) for arguments, _ in recorded}
+    of_training = {int(arguments[3].seed) for arguments, _ in recorded}
     assert len(of_samples) == len(of_training) == 4
     assert not of_samples & of_training
 
@@ -323,7 +296,7 @@ def test_the_padding_of_the_last_batch_has_no_influence(recorded):
     others = rng.integers(0, 4, batches.terminal.shape)
     others = np.where(padded[..., None], others, batches.terminal.numpy()).astype(np.int32)
     assert (others != batches.terminal.numpy()).any()
-    chunk = training.compile_chunk(agent.kind, 6, True, "trajectory_balance")
+    chunk = training.compile_chunk(job_of(agent, offline=True))
     again = chunk(*arguments[:-1], Batches(tf.constant(others), batches.weight))
     # All but the terminal states themselves, and what they pay.
     for found, expected in zip(*map(tf.nest.flatten, (again[:3], result[:3])), strict=True):

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import tensorflow as tf
 
+from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.validation import shown
 
 MAX_LISTED_STATES = 10_000_000
@@ -47,6 +48,12 @@ class Environment(abc.ABC):
     trajectory is padded to this length, so a loose bound costs memory."""
     n_states: int | None = None
     """Number of states, where they can be listed."""
+    python_reward: bool = False
+    """Whether `log_reward` is ordinary Python: it then gets int32 NumPy states `[B, *state_shape]`
+    in which stop is allowed, and gives NumPy `[B]`. It is asked once for each batch, between the
+    compiled parts of an update. An exception that it raises reaches the caller as it is."""
+    cache_rewards: bool = False
+    """Whether a reward in Python is asked for each object only once. All answers are kept."""
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -162,9 +169,11 @@ class Environment(abc.ABC):
         return float(log_reward.max() + np.log(np.exp(log_reward - log_reward.max()).sum()))
 
     def _log_reward_of_terminating_states(self) -> np.ndarray:
-        states = self.states()
-        can_stop = self.forward_mask(states)[:, self.stop_action]
-        return np.where(can_stop, self.log_reward(states), -np.inf)
+        states = np.asarray(self.states())
+        can_stop = np.asarray(self.forward_mask(tf.constant(states)))[:, self.stop_action]
+        log_reward = np.full(len(states), -np.inf)
+        log_reward[can_stop] = log_rewards_of(self, tf.constant(states[can_stop]))
+        return log_reward
 
 
 def is_dataclass_itself(env: Environment) -> bool:

@@ -13,7 +13,7 @@ LARGEST_TABLE = 10_000
 
 def has_table(env: Environment) -> bool:
     """Whether the rewards of `env` are handed to a compiled program as a table."""
-    return env.n_states is not None and env.n_states <= LARGEST_TABLE
+    return env.n_states is not None and env.n_states <= LARGEST_TABLE and not env.python_reward
 
 
 class Snapshot:
@@ -32,10 +32,11 @@ class Snapshot:
 
     def __init__(self, env: Environment, with_rewards: bool = False):
         self.env = env
-        listed = has_table(env)
+        listed = env.n_states is not None and env.n_states <= LARGEST_TABLE
         states = env.states() if listed else _first_states(env)
-        log_reward = env.log_reward(states) if listed or with_rewards else None
-        self.log_rewards = tf.cast(log_reward, tf.float64) if listed else None
+        asked = has_table(env) or with_rewards
+        log_reward = env.log_reward(states) if asked else None
+        self.log_rewards = tf.cast(log_reward, tf.float64) if has_table(env) else None
         mask = env.forward_mask(states)
         seen = (
             mask,
