@@ -171,7 +171,8 @@ def compile_chunk(job: Job):
     """
     snapshot = Snapshot(job.kind.env)
     program = _program(job._replace(kind=job.kind._replace(env=snapshot)))
-    return functools.partial(program, snapshot.log_rewards)
+    paying = snapshot.env if snapshot.env.python_reward else snapshot.log_rewards
+    return functools.partial(program, paying)
 
 
 class CheckedChunk:
@@ -226,7 +227,8 @@ def forget_programs() -> None:
 
 @functools.lru_cache(maxsize=64)
 def _program(job):
-    """`compile_chunk`, but for the table of rewards, which is the function's first argument."""
+    """`compile_chunk`, but for what pays: the table of rewards, or the environment if it is to be
+    asked in Python, is the function's first argument."""
     job = job._replace(kind=job.kind._replace(env=job.kind.env.env))
     make_chunk = _chunk_with_python_reward if job.kind.env.python_reward else _compiled_chunk
     return make_chunk(job)
@@ -269,7 +271,6 @@ def _chunk_with_python_reward(job):
     A program is called through its concrete function, and the state goes in and out as one vector
     for each type: otherwise Python would spend a millisecond an update on handing tensors over.
     """
-    env = job.kind.env
 
     @functools.lru_cache(maxsize=1)
     def programs(forms):
@@ -292,17 +293,14 @@ def _chunk_with_python_reward(job):
 
         return _by_concrete_function(draw), _by_concrete_function(learn_from)
 
-    def ask(terminal):
-        with interrupts_let_through():
-            return log_rewards_of(env, terminal)
-
-    def chunk(_, state, rates, n_updates, settings, batches=None):
+    def chunk(env, state, rates, n_updates, settings, batches=None):
         forms = tf.nest.map_structure(tf.TensorSpec.from_tensor, (state, settings))
         draw, learn_from = programs(forms)
         packed, results, once = _packed((state, settings)), [], tf.constant(1)
         for i in range(int(n_updates)):
             batch = batch_at(batches, i)
             drawn = draw(packed, batch)
+            ask = functools.partial(_ask_outside_programs, env, _weight_of_all(job, batch))
             log_reward = rewards_of_batch(job, drawn.trajectories.terminal, batch, ask)
             packed, *learned = learn_from(packed, drawn, log_reward, rates[i], batch, once)
             results.append((*learned, *_record(job, drawn, log_reward)))
@@ -400,7 +398,7 @@ def learn(
     """One step of Adam on the objective; returns the state after it and the loss before it."""
     kind, wanted = job.kind, losses.scores_for(job.objective)
     trajectories = drawn.trajectories._replace(log_reward=log_reward)
-    weight = None if batch is None else _weight_of_all(job, batch)
+    weight = _weight_of_all(job, batch)
 
     def mean_loss(trajectories, scores, log_z):
         loss = losses.evaluate(
@@ -427,8 +425,23 @@ def learn(
     ), loss
 
 
+def _ask_outside_programs(env, weight, terminal):
+    """log R of terminal states `[N, ...]`, which an interrupt reaches at once; 0 for padding."""
+    with interrupts_let_through():
+        if weight is None:
+            return log_rewards_of(env, terminal)
+        counts = np.asarray(weight)[: len(terminal)] > 0
+        log_reward = np.zeros(len(terminal))
+        log_reward[counts] = log_rewards_of(env, terminal[counts])
+        return tf.constant(log_reward)
+
+
 def _weight_of_all(job, batch):
-    """The weights of a batch's trajectories, `[B]`: those sampled on policy all count."""
+    """The weights of a batch's trajectories, `[B]`: those sampled on policy all count.
+
+    None where nothing is given, so that there is no padding."""
+    if batch is None:
+        return None
     return tf.concat([tf.ones([job.n_sampled], batch.weight.dtype), batch.weight], axis=0)
 
 
@@ -475,12 +488,11 @@ def first_log_z(
     env, log_policy = job.kind.env, log_policy_of_weights(job.kind)(state.weights)
     batch = batch_at(batches, 0)
     trajectories = draw_batch(job, state, settings, batch).trajectories
-    log_reward = rewards_of_batch(
-        job, trajectories.terminal, batch, lambda terminal: log_rewards_of(env, terminal)
-    )
+    weight = _weight_of_all(job, batch)
+    ask = functools.partial(_ask_outside_programs, env, weight)
+    log_reward = rewards_of_batch(job, trajectories.terminal, batch, ask)
     log_pf, log_pb = log_probabilities(env, log_policy, trajectories)
     log_ratio = tf.cast(log_reward, log_pf.dtype) + tf.reduce_sum(log_pb - log_pf, axis=1)
-    weight = None if batch is None else _weight_of_all(job, batch)
     return float(losses.weighted_mean(log_ratio, weight))
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_states
 from gfn_utils.environments.contract import check_attributes
+from gfn_utils.environments.log_rewards import check_compiled_reward
 from gfn_utils.environments.snapshot import Snapshot
 from gfn_utils.sampling import LARGEST_RECORD, PADDING, stateless_uniform
 from gfn_utils.validation import check_integer
@@ -92,6 +93,7 @@ def transition_matrix(env: Environment) -> np.ndarray:
 
 def _states_that_pay(env):
     check_attributes(env)
+    check_compiled_reward(env)
     states = env.states()
     can_stop = env.forward_mask(states)[:, env.stop_action].numpy()
     if not can_stop.all():

@@ -14,6 +14,7 @@ from gfn_utils import policy, training
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_any_states
 from gfn_utils.environments.contract import check_attributes
+from gfn_utils.environments.log_rewards import check_compiled_reward
 from gfn_utils.environments.snapshot import Snapshot
 from gfn_utils.networks import DenseNetwork
 from gfn_utils.networks.dense import DTYPES
@@ -83,6 +84,7 @@ def train_ppo(
     FloatingPointError if the weights are no longer finite.
     """
     check_attributes(env)
+    check_compiled_reward(env)
     check_callback("callback", callback)
     network = DenseNetwork(hidden)
     iterations = check_integer("iterations", iterations, minimum=1)

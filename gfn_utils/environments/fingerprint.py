@@ -8,12 +8,15 @@ import numpy as np
 import tensorflow as tf
 
 from gfn_utils.environments.base import Environment
+from gfn_utils.environments.log_rewards import log_rewards_of
 
 MOST_LISTED = 1_000_000
 """Environments with more states than this are walked through, not listed."""
 MOST_STATES, MOST_MASKS, MOST_FEATURES = 100_000, 4_096, 64
 MOST_NUMBERS = 2**20
 """Of wide masks and encodings fewer are asked for, so that each holds no more numbers than this."""
+MOST_PYTHON_REWARDS = 64
+"""A reward in Python may be slow, so no more than these are asked for."""
 MOST_WALKS, LONGEST_WALK = 256, 5_000
 BLOCK = 8_192
 TOLERANCE = 1e-4
@@ -31,7 +34,7 @@ class Fingerprint(NamedTuple):
     states: np.ndarray
     """The states asked about, int32 `[N, *state_shape]`; the first is the initial state."""
     log_reward: np.ndarray
-    """log R of each in nats, float64 `[N]`; 0 where stop is not allowed."""
+    """log R of each in nats, float64 `[N]`; 0 where it was not asked."""
     masks: np.ndarray
     """The forward and the backward mask of the first M states, bool `[M, 2·n_actions − 1]`."""
     children: np.ndarray
@@ -61,8 +64,9 @@ def fingerprint(env: Environment) -> Fingerprint:
     features = np.asarray(env.encode(some[: _rows(MOST_FEATURES, n_features)]), np.float64)
     can_stop = _can_stop(env, states)
     log_reward = np.zeros(len(states))
-    if can_stop.any():
-        log_reward[can_stop] = _in_blocks(env.log_reward, states[can_stop])
+    asked = np.flatnonzero(can_stop)[: MOST_PYTHON_REWARDS if env.python_reward else None]
+    if asked.size:
+        log_reward[asked] = _in_blocks(lambda block: log_rewards_of(env, block), states[asked])
     return Fingerprint(states, log_reward, masks, children, features)
 
 

@@ -30,15 +30,17 @@ def log_rewards_of(env, states) -> tf.Tensor:
     return tf.constant([remembered[key] for key in keys], tf.float64)
 
 
+def check_compiled_reward(env) -> None:
+    """Raise ValueError where the reward of an Environment is Python, which no program can hold."""
+    if env.python_reward:
+        raise ValueError(f"env must have a reward in TensorFlow, got {env!r} with python_reward")
+
+
 def _asked(env, states):
     """What a reward in Python answers, as float64 `[B]`."""
-    answer = env.log_reward(states)
-    try:
-        log_reward = np.asarray(answer, np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"log_reward of {env!r} must give numbers, got {type(answer).__name__}"
-        ) from error
+    log_reward = np.asarray(env.log_reward(states))
+    if log_reward.dtype.kind not in "iuf":
+        raise TypeError(f"log_reward of {env!r} must give numbers, got dtype {log_reward.dtype}")
     if log_reward.shape != (len(states),):
         raise ValueError(
             f"log_reward of {env!r} must give one number for each of {len(states)} states, shape "
@@ -51,4 +53,4 @@ def _asked(env, states):
             f"log_reward must be a number below +inf, got {log_reward[row]} for the state "
             f"{states[row].tolist()}"
         )
-    return log_reward
+    return log_reward.astype(np.float64)

@@ -17,7 +17,7 @@ from gfn_utils.environments.base import (
     check_any_states,
     is_dataclass_itself,
 )
-from gfn_utils.validation import check_function, check_integer, check_numbers, shown
+from gfn_utils.validation import check_flag, check_function, check_integer, check_numbers, shown
 
 MAX_FEATURES = 100_000
 EMPTY = "·"
@@ -33,12 +33,14 @@ class Sequences(Environment):
 
     Args:
         log_reward_of: log R in nats, `[B]`, of complete sequences given as numbers of letters,
-            int32 `[B, length]` from 0 to n_letters − 1; a function of TensorFlow operations.
+            int32 `[B, length]` from 0 to n_letters − 1; a function of TensorFlow operations, or of
+            NumPy arrays with `python_reward`.
         length: letters in a complete sequence.
         alphabet: the letters, each one character.
         block: neighbouring places that the network sees as one: each block of so many letters is
             a one-hot vector of its own. Larger blocks learn faster what only whole blocks tell,
             smaller ones carry over more from word to word.
+        python_reward, cache_rewards: as in `Environment`.
 
     Raises ValueError or TypeError, naming the argument, if one is out of bounds.
     """
@@ -47,6 +49,8 @@ class Sequences(Environment):
     length: int = 8
     alphabet: str = "ACGT"
     block: int = 1
+    python_reward: bool = False
+    cache_rewards: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "length", check_integer("length", self.length, minimum=1))
@@ -65,8 +69,11 @@ class Sequences(Environment):
                 f"block must be so small that there are at most {MAX_FEATURES:,} features, got "
                 f"{block}, which makes {self._n_features:,}"
             )
+        for name in ("python_reward", "cache_rewards"):
+            check_flag(name, getattr(self, name))
         check_function("log_reward_of", self.log_reward_of)
-        some = self.log_reward_of(tf.zeros([2, self.length], tf.int32))
+        two = np.zeros([2, self.length], np.int32)
+        some = self.log_reward_of(two if self.python_reward else tf.constant(two))
         shape = check_numbers("what log_reward_of gives", some).shape
         if shape != (2,):
             raise ValueError(
@@ -122,6 +129,8 @@ class Sequences(Environment):
 
     def log_reward(self, states):
         """log R of complete sequences in nats; −inf for the others, in which none may stop."""
+        if self.python_reward:
+            return self.log_reward_of(states - 1)
         complete = self._n_filled(states) == self.length
         log_reward = tf.cast(self.log_reward_of(tf.maximum(states - 1, 0)), tf.float64)
         return tf.where(complete, log_reward, tf.constant(-np.inf, tf.float64))
