@@ -146,9 +146,13 @@ def _to_each(distance, one, others):
 
 
 def _check_objects(name, value):
-    objects = np.asarray(value)
+    allowed = f"{name} must be an array of numbers [N, ...]"
+    try:
+        objects = np.asarray(value)
+    except Exception as error:  # ragged lists, and objects that refuse in a way of their own
+        raise TypeError(f"{allowed}, got {shown(value)}") from error
     if objects.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be an array of numbers [N, ...], got {shown(value)}")
+        raise TypeError(f"{allowed}, got {shown(value)}")
     if objects.ndim == 0 or not len(objects):
         raise ValueError(f"{name} must hold at least one object, got shape {list(objects.shape)}")
     return objects

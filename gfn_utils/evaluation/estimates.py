@@ -76,7 +76,7 @@ def log_probability(agent, objects, n_trajectories: int = 64, seed: int = 0) -> 
     the value is exact and the error 0. For an untrained agent, or objects that it all but never
     builds, few trajectories may carry most of P_T(x). While they are not drawn the value is too
     low and the error too small. With weights that are log-normal, ±1.96 errors of 64 trajectories
-    hold the truth in 94, 92, 79 and 59% of cases where log w spreads by 0.5, 1, 2 and 3 nats: take
+    hold the truth in 94, 92, 79 and 60% of cases where log w spreads by 0.5, 1, 2 and 3 nats: take
     more trajectories until the value stays. P_B must give every parent some probability, as all
     networks do: what it never goes back along is missing from the value.
 
