@@ -267,6 +267,20 @@ def test_what_cannot_be_listed_is_estimated():
     assert abs(value - log_z) < 5 * error < 1.5
 
 
+def test_a_reward_may_be_ordinary_python():
+    class InPython(Words):
+        python_reward = True
+
+        def log_reward(self, states):
+            assert type(states) is np.ndarray
+            return super().log_reward(tf.constant(states)).numpy()
+
+    words = [[1, 1, 2, 0, 0, 0], [3, 3, 3, 3, 3, 3], [1, 2, 1, 2, 1, 2]]
+    one, other = UniformAgent(Words()), UniformAgent(InPython())
+    assert evaluation.log_z_bounds(one, 50, words) == evaluation.log_z_bounds(other, 50, words)
+    assert evaluation.correlation(one, words) == evaluation.correlation(other, words)
+
+
 def test_a_seed_decides_and_blocks_differ(monkeypatch):
     agent, seeds = nearly_trained(HyperGrid(2, 4), spread=0.5), (0, 0, 1)
     objects = tf.repeat(agent.env.states()[-1:], 6, axis=0)

@@ -210,6 +210,18 @@ def test_modes_by_the_rule_are_the_listed_cells_of_highest_reward(ndim, height):
         assert env.n_modes == sum(expected)
 
 
+def test_a_subclass_with_another_reward_has_other_modes():
+    class Ramp(HyperGrid):
+        def log_reward(self, states):
+            return tf.cast(tf.reduce_max(states, axis=-1), tf.float64)
+
+    env = Ramp(2, 5)
+    assert env.is_mode([[4, 0], [4, 4], [3, 3]]).tolist() == [True, True, False]
+    assert env.n_modes == 9
+    with pytest.raises(ValueError, match="cannot be listed"):
+        evaluation.modes_found(Ramp(9, 11), [[0] * 9])
+
+
 def test_modes_are_found_where_nothing_can_be_listed():
     env = HyperGrid(9, 11)  # modes have 1 or 9 along each axis: 10 · |x/10 − ½| = 4
     modes = np.where(np.arange(9) < np.arange(4)[:, None], 9, 1)

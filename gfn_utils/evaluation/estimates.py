@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gfn_utils.environments.base import check_states
+from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.evaluation.exact import check_agent
 from gfn_utils.evaluation.log_ratios import backward_log_ratios, own_log_weights
 from gfn_utils.validation import check_integer, check_log_numbers
@@ -46,8 +47,8 @@ class LogZBounds(NamedTuple):
         """EUBO − ELBO = KL(P_F ‖ π·P_B) + KL(π·P_B ‖ P_F), over trajectories, in nats.
 
         0 only for an agent that samples in proportion to R. The total variation between P_T and π
-        is at most √gap / 2 (Pinsker's inequality for the smaller of the two). Raises ValueError
-        without samples of the target.
+        is at most √gap / 2 (Pinsker's inequality, both ways round). Raises ValueError without
+        samples of the target.
         """
         if self.eubo is None:
             raise ValueError("the gap needs an upper bound: log_z_bounds(target_samples=…)")
@@ -112,7 +113,7 @@ def log_z_bounds(agent, n_samples: int = 1000, target_samples=None, seed: int = 
     if target_samples is not None:
         target_samples = check_states(env, target_samples, "target_samples")
         check_integer("the number of target_samples", len(target_samples), minimum=2)
-        log_reward = np.asarray(env.log_reward(target_samples), np.float64)
+        log_reward = np.asarray(log_rewards_of(env, target_samples))
         target_log_w = log_reward - backward_log_ratios(agent, target_samples, 1, seed)[:, 0]
         low, error = _log_mean_exp(-target_log_w)
         upper = _mean(target_log_w), Estimate(float(-low), float(error))
@@ -134,7 +135,7 @@ def correlation(
     objects = check_states(env, objects, "objects")
     check_integer("the number of objects", len(objects), minimum=2)
     if log_rewards is None:
-        log_rewards = env.log_reward(objects)
+        log_rewards = log_rewards_of(env, objects)
     log_rewards = check_log_numbers("log_rewards", log_rewards, len(objects))
     log_p, _ = log_probability(agent, objects, n_trajectories, seed)
     return Correlation(_pearson(log_p, log_rewards), _pearson(_ranks(log_p), _ranks(log_rewards)))

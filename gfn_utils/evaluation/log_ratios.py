@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from gfn_utils.environments import Environment
+from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.policy import LogPolicy, tabulate
 from gfn_utils.sampling import PADDING, draw, entry_of_action, stateless_uniform
 
@@ -36,7 +37,7 @@ def own_log_weights(agent, n: int, seed: int) -> np.ndarray:
     log_weights = []
     for rows, block_seed in _blocks(agent.env, n, 2 * seed + 1):
         terminal, log_ratio = walk(agent.env.initial_states(len(rows)), block_seed)
-        log_weights.append(np.asarray(agent.env.log_reward(terminal), np.float64) - log_ratio)
+        log_weights.append(np.asarray(log_rewards_of(agent.env, terminal)) - log_ratio)
     return _checked(np.concatenate(log_weights))
 
 
@@ -121,5 +122,5 @@ def _at_once(env):
 
 def _checked(numbers):
     if np.isnan(numbers).any():
-        raise ValueError("agent must give log P_F and log P_B in nats, got NaN among them")
+        raise ValueError("agent must give log P_F and log P_B, and env log R, got NaN among them")
     return numbers
