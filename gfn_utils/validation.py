@@ -62,6 +62,21 @@ def check_numbers(name: str, value) -> np.ndarray:
     return array.astype(np.float64)
 
 
+def check_log_numbers(name: str, value, n: int | None = None) -> np.ndarray:
+    """Return logarithms in nats, one or more, `[n]`, as float64; finite or −inf, the log of 0.
+
+    Raises TypeError if they are no numbers, ValueError for another shape or value.
+    """
+    array = check_numbers(name, value)
+    if array.ndim != 1 or not len(array) or n not in (None, len(array)):
+        length = "K ≥ 1" if n is None else n
+        raise ValueError(f"{name} must be of shape [{length}], got shape {list(array.shape)}")
+    if not (array < math.inf).all():
+        wrong = array[~(array < math.inf)][0]
+        raise ValueError(f"{name} must be finite or -inf, got {wrong} among them")
+    return array
+
+
 def check_choice(name: str, value, choices) -> str:
     """Return `value`, a string; raise TypeError or ValueError unless it is one of `choices`."""
     if isinstance(value, str) and value in choices:

@@ -266,8 +266,9 @@ def test_a_policy_table_is_an_agent_too(agent):
         lambda agent: evaluation.count_trajectories(agent.env),
         lambda agent: evaluation.empirical_distribution(agent.env, np.zeros([1, 6], int)),
         lambda agent: evaluation.is_mode(agent.env),
+        lambda agent: evaluation.modes_found(agent.env, np.zeros([1, 6], int)),
     ],
-    ids=["terminating", "flows", "answer_key", "count", "empirical", "is_mode"],
+    ids=["terminating", "flows", "answer_key", "count", "empirical", "is_mode", "modes_found"],
 )
 def test_exact_questions_need_an_environment_that_lists_its_states(question):
     with pytest.raises(ValueError, match="Words"):
@@ -389,6 +390,22 @@ def test_only_environments_have_exact_answers(wrong):
     ):
         with pytest.raises(TypeError, match="env must be an Environment"):
             question(wrong)
+
+
+def test_modes_of_numbers_are_counted_once_each():
+    # States that are numbers, not rows; of the two best ones one may not be the last.
+    env = Graph([[1, 2], [None, 3], [3, None], [None, None]], [True] * 3 + [False], 4)
+    assert evaluation.is_mode(env).tolist() == [False, False, True, False]
+    assert evaluation.modes_found(env, [2, 1, 2]) == 1
+
+
+def test_an_environment_may_number_states_that_it_does_not_list():
+    class Numbered(Words):
+        def index(self, states):
+            return tf.reduce_sum(states, axis=1)
+
+    with pytest.raises(ValueError, match=r"that lists its states, got .*Numbered"):
+        evaluation.empirical_distribution(Numbered(), np.zeros([1, 6], int))
 
 
 def test_states_that_no_table_knows_are_refused():

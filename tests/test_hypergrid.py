@@ -181,13 +181,58 @@ def test_a_grid_too_large_to_list_says_so():
 
 def test_no_number_is_given_to_a_cell_of_a_grid_too_large_to_list():
     env = HyperGrid(9, 11)  # 11⁹ is more than an int32 holds
-    for look_up in (
-        lambda: env.index([[10] * 9]),
-        lambda: evaluation.empirical_distribution(env, [[10] * 9]),
-        lambda: HyperGrid(5000, 8).states(),
-    ):
+    for look_up in (lambda: env.index([[10] * 9]), lambda: HyperGrid(5000, 8).states()):
         with pytest.raises(ValueError, match=r"\^.* states, which cannot be listed"):
             look_up()
+    for question in (
+        lambda: evaluation.empirical_distribution(env, [[10] * 9]),
+        lambda: evaluation.is_mode(HyperGrid(6, 16)),
+    ):
+        with pytest.raises(ValueError, match="list"):
+            question()
+
+
+# No cell between the bounds of the mode (height 4 to 6), one, two, and on a bound (11); rewards
+# that leave modes, corners, all cells, and differences too small to count.
+@pytest.mark.parametrize(
+    ("ndim", "height"),
+    [(1, 4), (2, 4), (3, 4), (2, 6), (2, 7), (3, 8), (1, 11), (2, 11), (2, 12), (2, 20)],
+)
+def test_modes_by_the_rule_are_the_listed_cells_of_highest_reward(ndim, height):
+    cells = brute_force.cells(ndim, height)
+    for r1, r2 in ((0.5, 1.0), (0.5, 0.0), (0.0, 2.0), (0.0, 0.0), (0.5, 1e-12), (1e-12, 1e-12)):
+        env = HyperGrid(ndim, height, r1=r1, r2=r2)
+        rewards = [float(brute_force.reward(cell, height, r1=r1, r2=r2)) for cell in cells]
+        highest = max(rewards)
+        expected = [reward > highest * (1 - 1e-9) for reward in rewards]
+        assert env.is_mode(env.states()).tolist() == expected
+        np.testing.assert_array_equal(evaluation.is_mode(env), expected)
+        assert env.n_modes == sum(expected)
+
+
+def test_a_subclass_with_another_reward_has_other_modes():
+    class Ramp(HyperGrid):
+        def log_reward(self, states):
+            return tf.cast(tf.reduce_max(states, axis=-1), tf.float64)
+
+    env = Ramp(2, 5)
+    assert env.is_mode([[4, 0], [4, 4], [3, 3]]).tolist() == [True, True, False]
+    assert env.n_modes == 9
+    with pytest.raises(ValueError, match="cannot be listed"):
+        evaluation.modes_found(Ramp(9, 11), [[0] * 9])
+
+
+def test_modes_are_found_where_nothing_can_be_listed():
+    env = HyperGrid(9, 11)  # modes have 1 or 9 along each axis: 10 · |x/10 − ½| = 4
+    modes = np.where(np.arange(9) < np.arange(4)[:, None], 9, 1)
+    near = modes + (np.arange(9) == 8)
+    assert env.n_modes == 2**9
+    assert env.is_mode(np.concatenate([modes, near])).tolist() == [True] * 4 + [False] * 4
+    assert evaluation.modes_found(env, np.concatenate([modes, near, modes])) == 4
+    assert evaluation.modes_found(env, near) == 0
+    assert HyperGrid(6, 20).n_modes == 2**6 * 2**6
+    with pytest.raises(ValueError, match=r"terminal\[0\] must be a state"):
+        evaluation.modes_found(env, [[11] * 9])
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,14 @@ class Environment(abc.ABC):
         listed = _listing(self)[np.where(inside, position, 0)]
         return inside & same_rows(listed, states)
 
+    def is_mode(self, states) -> np.ndarray:
+        """Which of the states `[B, ...]` have the highest reward of all, bool `[B]`.
+
+        Only where they can be listed, unless an environment knows better.
+        """
+        target = self.target()
+        return np.isclose(target, target.max(), rtol=1e-9, atol=0)[np.asarray(self.index(states))]
+
     def graph_key(self):
         """A hashable value, equal for environments that differ in their rewards alone.
 

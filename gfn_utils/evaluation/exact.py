@@ -1,4 +1,4 @@
-"""Did it learn the right distribution? Exact answers where the states can be listed, and estimates.
+"""Did it learn the right distribution? Exact answers where the states can be listed.
 
 An *agent* here is anything with an `env` and a `log_policy` (see `gfn_utils.policy`): a GFNAgent or
 a PolicyTable. Distributions are float64 arrays `[n_states]` in the order of `env.states()`.
@@ -15,7 +15,13 @@ from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_states
 from gfn_utils.environments.graph import children_of, layers_of, moves_key
 from gfn_utils.policy import PolicyTable
-from gfn_utils.validation import check_integer, check_number, check_numbers, shown
+from gfn_utils.validation import (
+    check_instance,
+    check_integer,
+    check_number,
+    check_numbers,
+    shown,
+)
 
 STATES_AT_ONCE = 8192
 LARGEST_ERROR_OF_A_SUM = 1e-3
@@ -105,8 +111,9 @@ def log_count_trajectories(env: Environment) -> np.ndarray:
 
 def empirical_distribution(env: Environment, terminal) -> np.ndarray:
     """The fraction of the terminal states `[B, ...]` that is each state, `[n_states]`."""
-    _check_environment(env)
+    check_instance("env", env, Environment, "an Environment")
     terminal = check_states(env, terminal, "terminal")
+    _check_listed(env)
     counts = np.bincount(env.index(terminal), minlength=env.n_states)
     return counts / counts.sum()
 
@@ -151,14 +158,19 @@ def noise_floor(target, n_samples: int) -> float:
 
 def is_mode(env: Environment) -> np.ndarray:
     """Which listed states have the highest reward of all, bool `[n_states]`."""
-    _check_environment(env)
-    target = env.target()
-    return np.isclose(target, target.max(), rtol=1e-9, atol=0)
+    check_instance("env", env, Environment, "an Environment")
+    return env.is_mode(env.states())
 
 
 def modes_found(env: Environment, terminal) -> int:
-    """How many of the modes are among the terminal states `[B, ...]`."""
-    return int(np.count_nonzero(empirical_distribution(env, terminal)[is_mode(env)]))
+    """How many of the modes, the states of the highest reward, are among `terminal` `[B, ...]`.
+
+    Each counts once, also where several lie side by side. Raises ValueError where the states cannot
+    be listed, unless the environment knows its modes without a list, as a HyperGrid does.
+    """
+    check_instance("env", env, Environment, "an Environment")
+    terminal = check_states(env, terminal, "terminal").numpy()
+    return len(np.unique(terminal[env.is_mode(terminal)], axis=0))
 
 
 def check_distribution(name: str, value) -> np.ndarray:
@@ -175,6 +187,17 @@ def check_distribution(name: str, value) -> np.ndarray:
     return p
 
 
+def check_agent(agent):
+    """Return `agent`; raise TypeError unless it has an `env` and a `log_policy`."""
+    is_agent = isinstance(getattr(agent, "env", None), Environment)
+    if not is_agent or not callable(getattr(agent, "log_policy", None)):
+        raise TypeError(
+            f"agent must be a GFNAgent, or something else with env and log_policy, got "
+            f"{shown(agent)}"
+        )
+    return agent
+
+
 class _Graph(NamedTuple):
     origin: int
     children: np.ndarray
@@ -184,9 +207,8 @@ class _Graph(NamedTuple):
 
 
 def _graph(env: Environment) -> _Graph:
-    _check_environment(env)
-    if env.n_states is None:
-        raise ValueError(f"exact answers need an environment that lists its states, got {env!r}")
+    check_instance("env", env, Environment, "an Environment")
+    _check_listed(env)
     return _graph_of_moves(env, moves_key(env))
 
 
@@ -228,12 +250,7 @@ def _forward_probabilities(agent):
 
     In blocks: the network's features and activations for all of many states would fill gigabytes.
     """
-    env = getattr(agent, "env", None)
-    if not isinstance(env, Environment) or not callable(getattr(agent, "log_policy", None)):
-        raise TypeError(
-            f"agent must be a GFNAgent, or something else with env and log_policy, got "
-            f"{shown(agent)}"
-        )
+    env = check_agent(agent).env
     states = env.states()
     log_pf = [
         agent.log_policy(states[first : first + STATES_AT_ONCE])[0]
@@ -260,9 +277,9 @@ def _distributions(p, q):
     return p, q
 
 
-def _check_environment(env):
-    if not isinstance(env, Environment):
-        raise TypeError(f"env must be an Environment, got {shown(env)}")
+def _check_listed(env):
+    if env.n_states is None:
+        raise ValueError(f"exact answers need an environment that lists its states, got {env!r}")
 
 
 def _check_log_pb(env, graph, log_pb):
