@@ -35,9 +35,10 @@ test-colab: .venv-colab/ready ## run every lesson as Colab would, with its versi
 execute: $(READY) ## run every notebook and save it in canonical form
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
 
-lint: $(READY) ## check the style of package, tests, tools and notebooks
+lint: $(READY) ## check the style of all code, and which way the package's imports go
 	$(BIN)/ruff check gfn_utils tests tools benchmarks notebooks
 	$(BIN)/ruff format --check gfn_utils tests tools benchmarks notebooks
+	$(BIN)/lint-imports --no-cache
 
 launch-links: $(READY) ## write Colab and Binder links for REPO=owner/name (REPO= removes them; RELEASE=tag: to a tag)
 	$(BIN)/python tools/stamp_launch_links.py \

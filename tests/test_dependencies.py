@@ -1,8 +1,13 @@
-"""pyproject.toml, requirements.txt and environment.yml name the same packages; Colab has them."""
+"""pyproject.toml, requirements.txt and environment.yml name the same packages; Colab has them.
+
+Inside the package imports go one way.
+"""
 
 import ast
 import pathlib
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 
@@ -130,3 +135,54 @@ def test_every_action_is_pinned_by_its_commit(path):
     assert used
     for action in used:
         assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+
+
+def checked_imports(folder: pathlib.Path) -> subprocess.CompletedProcess:
+    """What import-linter says of the package in this folder, by the rule in its pyproject.toml."""
+    lint_imports = pathlib.Path(sys.executable).with_name("lint-imports")
+    command = [lint_imports, "--no-cache", "--no-logo"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_imports_go_one_way():
+    found = checked_imports(ROOT)
+    assert found.returncode == 0, found.stdout
+    assert "1 kept, 0 broken" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "complaint"),
+    [
+        (
+            "environments/base.py",
+            "import gfn_utils.policy",
+            r"environments is not allowed to import gfn_utils\.policy",
+        ),
+        (
+            "agent.py",
+            "from gfn_utils.classroom import lesson",
+            r"agent is not allowed to import gfn_utils\.classroom",
+        ),
+        (
+            "sampling.py",
+            "def later():\n    from gfn_utils import GFNAgent",
+            r"sampling is not allowed to import gfn_utils\.agent",
+        ),
+        (
+            "evaluation/exact.py",
+            "from gfn_utils.losses import OBJECTIVES",
+            r"evaluation is not allowed to import gfn_utils\.losses",
+        ),
+        ("no_place_yet.py", "", r"gfn_utils\.no_place_yet"),
+    ],
+)
+def test_an_import_the_other_way_or_a_module_without_a_place_is_found(
+    module, line, complaint, tmp_path
+):
+    shutil.copytree(ROOT / "gfn_utils", tmp_path / "gfn_utils")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "gfn_utils" / module).open("a") as file:
+        file.write(f"\n{line}\n")
+    found = checked_imports(tmp_path)
+    assert found.returncode == 1
+    assert re.search(complaint, found.stdout), found.stdout

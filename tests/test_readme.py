@@ -1,37 +1,16 @@
-"""What the README says is so: its example runs, its map lists the lessons, imports go one way."""
+"""What the README says is so: its example runs, its maps list the lessons and the modules."""
 
 import ast
 import contextlib
 import io
 import pathlib
 import re
+import tomllib
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-
-# Each may import the ones before it; none of the last three is imported by the others.
-IMPORT_ORDER = [
-    "validation",
-    "environments",
-    "tf_bind_8",
-    "policy",
-    "sampling",
-    "losses",
-    "evaluation",
-    "training",
-    "baselines",
-    "checkpoint",
-    "interrupts",
-    "agent",
-    "live_training",
-    "plotting",
-    "widgets",
-    "dashboard",
-    "playground",
-    "lesson",
-]
 
 
 @pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
@@ -52,21 +31,19 @@ def test_the_maps_list_every_lesson_with_the_same_times():
         assert path.name == "00_start_here.ipynb" or f"({path.name})" in start
 
 
-def test_imports_go_one_way():
-    for path in (ROOT / "gfn_utils").rglob("*.py"):
-        module = path.relative_to(ROOT / "gfn_utils").parts[0].removesuffix(".py")
-        if module == "__init__":
-            continue
-        for imported in imported_modules(path):
-            assert IMPORT_ORDER.index(imported) <= IMPORT_ORDER.index(module), (
-                f"{module} imports {imported}"
-            )
-
-
-def imported_modules(path) -> set[str]:
-    modules = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gfn_utils"):
-            parts = node.module.split(".")
-            modules |= {parts[1]} if parts[1:] else {alias.name for alias in node.names}
-    return modules
+def test_the_map_of_modules_is_whole_and_in_the_order_of_imports():
+    rule = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = [re.findall(r"\w+", layer) for layer in reversed(rule["contracts"][0]["layers"])]
+    height = {module: number for number, layer in enumerate(layers) for module in layer}
+    table = re.search(r"\| module \| what it holds .*?\n\n", README, re.DOTALL)[0]
+    first_column = "".join(line.split("|")[1] for line in table.splitlines() if line)
+    listed = re.findall(r"`([\w/]+?)(?:\.py|/)`", first_column)
+    assert [height[name.split("/")[0]] for name in listed] == sorted(
+        height[name.split("/")[0]] for name in listed
+    )
+    package = ROOT / "gfn_utils"
+    present = {path.stem for path in package.iterdir() if path.stem in height}
+    present = present - {"classroom"} | {
+        f"classroom/{path.stem}" for path in package.glob("classroom/[a-z]*.py")
+    }
+    assert set(listed) == present

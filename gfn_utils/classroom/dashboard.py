@@ -11,15 +11,8 @@ from gfn_utils import evaluation, losses
 from gfn_utils.agent import GFNAgent, History
 from gfn_utils.classroom import plotting
 from gfn_utils.classroom.live_training import DEFAULT_SETTINGS, LiveTraining, Settings
-from gfn_utils.classroom.widgets import (
-    DRAWING,
-    WHOLE_LABEL,
-    WRAPPED_ROW,
-    Picture,
-    display_control,
-    new_figure,
-    png_of,
-)
+from gfn_utils.classroom.plotting import DRAWING, new_figure, png_of
+from gfn_utils.classroom.widgets import Picture, display_control, labelled, row
 from gfn_utils.validation import check_flag, check_instance
 
 UPDATES_A_PICTURE = (20, 40, 100, 200, 500)
@@ -49,11 +42,9 @@ def training_dashboard(
     for button in (dashboard.start_button, dashboard.reset_button):
         _answer_beside_cells(button)
     png, text = picture_of_run(training, preview)
-    display_control(dashboard.control, png, f"{CONTROL_TEXT} {text}")
+    what = "Control (run this cell to use it): start, pause and reset a training run."
+    display_control(dashboard.control, png, f"{what} {text}")
     return dashboard
-
-
-CONTROL_TEXT = "Control (run this cell to use it): start, pause and reset a training run."
 
 
 def picture_of_run(training: LiveTraining, finished: bool) -> tuple[bytes, str]:
@@ -73,11 +64,8 @@ def picture_of_run(training: LiveTraining, finished: bool) -> tuple[bytes, str]:
         plotting.training(agent.env, learned, curves, settings.iterations, figure)
         png = png_of(figure)
     state = "a finished run" if finished or training.finished else "the run so far"
-    text = (
-        f"The picture shows {state}: maps of the target and of what is learned, and curves of "
-        "loss, log Z and exact L1 error."
-    )
-    return png, text
+    maps = "maps of the target and of what is learned"
+    return png, f"The picture shows {state}: {maps}, and curves of loss, log Z and exact L1 error."
 
 
 class TrainingDashboard:
@@ -89,18 +77,11 @@ class TrainingDashboard:
     """
 
     def __init__(self, training: LiveTraining):
-        check_instance("training", training, LiveTraining, "a LiveTraining")
-        plotting.check_grid("agent.env", training.agent.env)
         self.start_button = ipywidgets.Button(button_style="primary", tooltip="train or pause")
-        self.reset_button = ipywidgets.Button(
-            description="Reset", tooltip="forget what was learned and start again"
-        )
-        self.every = ipywidgets.SelectionSlider(
-            options=UPDATES_A_PICTURE,
-            value=40,
-            description="updates a picture",
-            style=WHOLE_LABEL,
-        )
+        what = "forget what was learned and start again"
+        self.reset_button = ipywidgets.Button(description="Reset", tooltip=what)
+        every = {"options": UPDATES_A_PICTURE, "value": 40}
+        self.every = labelled(ipywidgets.SelectionSlider, "updates a picture", **every)
         self.show_pipes = ipywidgets.Checkbox(description="show the flow as pipes", indent=False)
         self.progress = ipywidgets.IntProgress(description="progress", layout={"width": "16em"})
         self.status = ipywidgets.HTML()
@@ -112,19 +93,15 @@ class TrainingDashboard:
         self.show_pipes.observe(self.redraw_pipes, "value")
         buttons = [self.start_button, self.reset_button, self.every, self.show_pipes]
         pictures = [self.maps, self.curves, self.pipes]
-        self.control = ipywidgets.VBox(
-            [
-                ipywidgets.HBox(buttons, layout=WRAPPED_ROW),
-                ipywidgets.HBox([self.progress, self.status], layout=WRAPPED_ROW),
-                ipywidgets.HBox(pictures, layout={**WRAPPED_ROW, "align_items": "flex-start"}),
-            ]
-        )
+        rows = [row(*buttons), row(self.progress, self.status), row(*pictures, align="flex-start")]
+        self.control = ipywidgets.VBox(rows)
         self.training = training
         self.show(training)
 
     def show(self, training: LiveTraining) -> None:
         """Take up another run; the one before is paused, and its curves are forgotten."""
         check_instance("training", training, LiveTraining, "a LiveTraining")
+        plotting.check_grid("agent.env", training.agent.env)
         if training is not self.training:
             self.training.on_chunk = self.training.on_end = lambda: None
             self.training.pause()
@@ -155,8 +132,7 @@ class TrainingDashboard:
         agent = self.training.agent
         with DRAWING:
             learned = evaluation.terminating_distribution(agent)
-            figure = new_figure(*MAPS)
-            plotting.training_maps(agent.env, learned, figure)
+            figure = plotting.training_maps(agent.env, learned, new_figure(*MAPS))
             error = evaluation.l1_error(learned, agent.env.target())
             alt = f"Maps of the target and of what is learned: exact L1 error {error:.3f}"
             self.maps.show(figure, f"{alt} after {self.training.done:,} updates.")
@@ -206,12 +182,9 @@ class TrainingDashboard:
 
     def _show_state(self):
         training = self.training
-        if training.finished:
-            self.start_button.description = "Finished"
-        elif training.running:
-            self.start_button.description = "Pause"
-        else:
-            self.start_button.description = "Start" if training.done == 0 else "Continue"
+        waiting = "Continue" if training.done else "Start"
+        next_press = "Finished" if training.finished else "Pause" if training.running else waiting
+        self.start_button.description = next_press
         self.start_button.disabled = training.finished
         self.progress.max, self.progress.value = training.settings.iterations, training.done
         self.status.value = html.escape(_status(training))
@@ -219,27 +192,23 @@ class TrainingDashboard:
 
 def _status(training: LiveTraining) -> str:
     """How the run stands, in a line. What is not known is left out."""
-    total = training.settings.iterations
+    history, total = training.history, f"{training.settings.iterations:,} updates"
+    done = len(history.loss)
     if training.error is not None:
         return f"stopped by an error: {training.error}"
-    if training.running and training.done == 0:
-        return "compiling, about two seconds"
-    line = f"{training.done:,} of {total:,} updates"
-    if training.done:
-        history = training.history
-        line += f", loss {history.loss[-1]:.2g} nats²"
-        if losses.learns_log_z(training.settings.objective):
-            exact = training.agent.env.log_partition()
-            line += f", log Z {history.log_z[-1]:.3f} of {exact:.3f} nats"
-        else:
-            line += ", log Z not learned by this objective"
-        if len(history.l1_error):
-            line += f", exact L1 {history.l1_error[-1]:.3f}"
+    if not done:
+        return "compiling, about two seconds" if training.running else f"ready: {total}"
+    line = f"{done:,} of {total}, loss {history.loss[-1]:.2g} nats²"
+    if losses.learns_log_z(training.settings.objective):
+        exact = training.agent.env.log_partition()
+        line += f", log Z {history.log_z[-1]:.3f} of {exact:.3f} nats"
+    else:
+        line += ", log Z not learned by this objective"
+    if len(history.l1_error):
+        line += f", exact L1 {history.l1_error[-1]:.3f}"
     if training.finished:
         return f"finished: {line}"
-    if training.running:
-        return f"{line}; {training.seconds_left:.0f} s left"
-    return f"paused: {line}" if training.done else f"ready: {total:,} updates"
+    return f"{line}; {training.seconds_left:.0f} s left" if training.running else f"paused: {line}"
 
 
 def _shown(history, settings):

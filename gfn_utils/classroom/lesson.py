@@ -2,10 +2,8 @@
 
 import contextlib
 import inspect
-import io
 
 import keras
-import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 from IPython.display import Markdown, display
@@ -96,11 +94,7 @@ class LivePicture:
 
     def show(self, figure: Figure) -> None:
         """Show the figure in the place of the one before, and close it."""
-        check_instance("figure", figure, Figure, "a matplotlib Figure")
-        png = io.BytesIO()
-        figure.savefig(png, format="png")
-        plt.close(figure)
-        bundle = {"image/png": png.getvalue(), "text/plain": self.description}
+        bundle = {"image/png": plotting.png_of(figure), "text/plain": self.description}
         if self._handle is None:
             self._handle = display(bundle, raw=True, display_id=True)
         else:
@@ -119,15 +113,13 @@ def _checked_cases(cases):
 
 
 def _agree(found, expected, tolerance):
-    try:
-        found, expected = np.asarray(found), np.asarray(expected)
-        if found.shape != expected.shape:
-            return False
-        return bool(np.allclose(found, expected, rtol=tolerance, atol=tolerance))
-    except Exception:  # not numbers: words, lists of unequal lengths, or something else altogether
-        with contextlib.suppress(Exception):
-            return bool(np.array_equal(found, expected))
-        return False
+    with contextlib.suppress(Exception):
+        same_shape = np.shape(found) == np.shape(expected)
+        return same_shape and np.allclose(found, expected, rtol=tolerance, atol=tolerance)
+    # Not numbers: words, lists of unequal lengths, or something else altogether.
+    with contextlib.suppress(Exception):
+        return np.array_equal(found, expected)
+    return False
 
 
 def _name_of(function):
@@ -149,6 +141,4 @@ def _short(value, digits: int = 3) -> str:
 def _rounded(value, digits):
     if isinstance(value, (list, tuple)):
         return [_rounded(entry, digits) for entry in value]
-    if not isinstance(value, float):
-        return value
-    return float(f"{value:.{digits}g}")
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value

@@ -23,6 +23,8 @@ from gfn_utils.validation import (
 )
 
 SECONDS_BETWEEN_CHECKPOINTS = 1.0
+REPLACED = "a newer LiveTraining with the same path goes on in its place"
+EMPTY_HISTORY = History(*(np.zeros(0) for _ in History._fields))
 
 
 class Settings(NamedTuple):
@@ -50,7 +52,8 @@ class LiveTraining:
     run's is never overwritten or deleted. If another LiveTraining of this process makes the same
     run on the same path, because a cell was run twice, it is paused and the new one goes on.
 
-    Attributes: `agent`; `history`, of the whole run so far; `error`, what made it fail, or None.
+    Attributes: `agent`; `history`, of the whole run so far; `error`, what made it fail, or None;
+    `running`, whether it is training at this moment: from `start` until `on_end` is called.
 
     Raises ValueError or TypeError naming the setting that is out of bounds, FileNotFoundError if
     the folder of `path` does not exist, and ValueError if there is a file that is not this run's.
@@ -69,18 +72,16 @@ class LiveTraining:
         check_instance("agent", agent, GFNAgent, "a GFNAgent")
         check_instance("settings", settings, Settings, "a live_training.Settings")
         settings = _checked(settings)
-        for name, function in (("on_chunk", on_chunk), ("on_end", on_end)):
-            check_function(name, function, "a function without arguments")
-        self.agent = agent
-        self.settings = settings
-        self.on_chunk, self.on_end = on_chunk, on_end
+        self.on_chunk = check_function("on_chunk", on_chunk, "a function without arguments")
+        self.on_end = check_function("on_end", on_end, "a function without arguments")
+        self.agent, self.settings = agent, settings
         self.error: Exception | None = None
-        self.history = _empty_history()
+        self.history = EMPTY_HISTORY
         self.seconds = 0.0
+        self.running = False
         self._path = None if path is None else checkpoint.check_path(path)
         self._pausing = threading.Event()
         self._thread: threading.Thread | None = None
-        self._running = False
         self._run = _describe_run(agent, settings)
         self._stamp: tuple | None = None
         self._taken_over = False
@@ -91,11 +92,6 @@ class LiveTraining:
     def done(self) -> int:
         """Updates of this run made so far."""
         return len(self.history.loss)
-
-    @property
-    def running(self) -> bool:
-        """Whether it is training at this moment: from `start` until `on_end` is called."""
-        return self._running
 
     @property
     def finished(self) -> bool:
@@ -114,14 +110,12 @@ class LiveTraining:
         if self.running or self.finished:
             return
         if self._taken_over:
-            self.error = RuntimeError(
-                "a newer LiveTraining with the same path goes on in its place"
-            )
+            self.error = RuntimeError(REPLACED)
             self.on_end()
             return
         self.error = None
         self._pausing.clear()
-        self._running = True
+        self.running = True
         self._thread = threading.Thread(target=self._train, name="live training", daemon=True)
         self._thread.start()
 
@@ -148,19 +142,19 @@ class LiveTraining:
         self._check_file_is_ours()
         self.agent.reset(seed)
         self._run |= {"first_update": 0, "seed": self.agent.seed}
-        self.history, self.seconds, self.error = _empty_history(), 0.0, None
+        self.history, self.seconds, self.error = EMPTY_HISTORY, 0.0, None
         if self._path is not None:
             self._path.unlink(missing_ok=True)
             self._stamp = None
 
     def _train(self):
-        before, began, saved = self.history, time.perf_counter(), time.perf_counter()
-        seconds_before = self.seconds
+        before, saved = self.history, time.perf_counter()
+        began = saved - self.seconds
 
         def after_chunk(progress: Progress) -> bool:
             nonlocal saved
             self.history = History(*map(np.append, before, progress.history))
-            self.seconds = seconds_before + time.perf_counter() - began
+            self.seconds = time.perf_counter() - began
             if time.perf_counter() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 self._save()
                 saved = time.perf_counter()
@@ -168,16 +162,12 @@ class LiveTraining:
             return self._pausing.is_set()
 
         try:
-            self.agent.train(
-                **self.settings._asdict(),
-                resume_from=self.done,
-                chunk=self.CHUNK,
-                callback=after_chunk,
-            )
+            how = {"resume_from": self.done, "chunk": self.CHUNK, "callback": after_chunk}
+            self.agent.train(**self.settings._asdict(), **how)
             self._save()
         except Exception as error:  # shown by whoever drew the buttons, not lost in a thread
             self.error = error
-        self._running = False
+        self.running = False
         self.on_end()
 
     def _save(self):
@@ -291,7 +281,3 @@ def _checked(settings: Settings) -> Settings:
         check_integer("batch_size", settings.batch_size, minimum=1, maximum=LARGEST_BATCH),
         check_choice("decay", settings.decay, DECAYS),
     )
-
-
-def _empty_history():
-    return History(*(np.zeros(0) for _ in History._fields))

@@ -13,7 +13,7 @@ from gfn_utils.agent import GFNAgent
 from gfn_utils.classroom import plotting
 from gfn_utils.classroom.dashboard import TrainingDashboard, picture_of_run
 from gfn_utils.classroom.live_training import LiveTraining, Settings
-from gfn_utils.classroom.widgets import WHOLE_LABEL, WRAPPED_ROW, display_control
+from gfn_utils.classroom.widgets import display_control, labelled, row
 from gfn_utils.environments import HyperGrid, PaintedGrid
 from gfn_utils.policy import BACKWARD_POLICIES
 from gfn_utils.validation import check_function, check_instance, check_integer, check_number
@@ -33,16 +33,6 @@ def _corners(height):
     return np.exp(env.log_reward(env.states())).reshape(height, height)
 
 
-def _far_corner(height):
-    rewards = np.full([height, height], DESERT)
-    rewards[-2:, -2:] = LEVELS[-1]
-    return rewards
-
-
-def _diagonal(height):
-    return np.where(np.eye(height, dtype=bool), 1.0, DESERT)
-
-
 def _ring(height):
     offset = np.hypot(*(np.indices([height, height]) - (height - 1) / 2))
     return np.where(np.abs(offset - height / 3) < 0.6, 1.0, DESERT)
@@ -50,10 +40,10 @@ def _ring(height):
 
 PRESETS: dict[str, Callable[[int], np.ndarray]] = {
     "four corners": _corners,
-    "the far corner": _far_corner,
-    "the diagonal": _diagonal,
+    "the far corner": lambda n: np.where(np.indices([n, n]).min(0) >= n - 2, LEVELS[-1], DESERT),
+    "the diagonal": lambda n: np.where(np.eye(n, dtype=bool), 1.0, DESERT),
     "a ring": _ring,
-    "the same everywhere": lambda height: np.full([height, height], 1.0),
+    "the same everywhere": lambda n: np.ones([n, n]),
 }
 
 
@@ -66,21 +56,14 @@ class RewardEditor:
 
     def __init__(self, on_change: Callable[[], None] = lambda: None):
         self.on_change = check_function("on_change", on_change)
-        self.preset = ipywidgets.Dropdown(
-            options=list(PRESETS), description="reward", style=WHOLE_LABEL, layout=NARROW
-        )
-        self.height = ipywidgets.Dropdown(
-            options=HEIGHTS, value=8, description="cells a side", style=WHOLE_LABEL, layout=NARROW
-        )
-        self.brush = ipywidgets.ToggleButtons(
-            options=[(_short(level), level) for level in LEVELS],
-            value=LEVELS[-1],
-            description="paint with",
-            style={**WHOLE_LABEL, "button_width": "3.9em"},
-        )
+        self.preset = _choice("reward", PRESETS)
+        self.height = _choice("cells a side", HEIGHTS, value=8)
+        levels = {"options": [(_short(level), level) for level in LEVELS], "value": LEVELS[-1]}
+        self.brush = labelled(ipywidgets.ToggleButtons, "paint with", **levels)
+        self.brush.style.button_width = "3.9em"
         self.fill = ipywidgets.Button(description="paint all cells", layout={"width": "9em"})
-        self.cells = ipywidgets.GridBox()
-        chosen = ipywidgets.HBox([self.preset, self.height], layout=WRAPPED_ROW)
+        self.cells = ipywidgets.GridBox(layout={"grid_gap": "2px", "width": "min(22em, 100%)"})
+        chosen = row(self.preset, self.height)
         self.control = ipywidgets.VBox([chosen, self.brush, self.cells, self.fill])
         self.fill.on_click(self._paint_all)
         for each in (self.preset, self.height):
@@ -93,42 +76,35 @@ class RewardEditor:
         x0 = check_integer("x0", x0, minimum=0, maximum=last)
         x1 = check_integer("x1", x1, minimum=0, maximum=last)
         self.rewards[x0, x1] = check_number("reward", reward, above=0.0)
-        self._colour(x0, x1)
-        self.on_change()
+        self._show_rewards()
 
     def _paint_all(self, _):
         self.rewards[:] = self.brush.value
-        for cell in self._buttons:
-            self._colour(*cell)
-        self.on_change()
+        self._show_rewards()
 
     def _load_preset(self, _=None):
         height = self.height.value
         self.rewards = PRESETS[self.preset.value](height)
-        self._buttons = {
-            (x0, x1): ipywidgets.Button(layout=CELL_LAYOUT)
-            for x1 in reversed(range(height))  # x₁ grows upwards, as in every picture
-            for x0 in range(height)
-        }
-        for cell, button in self._buttons.items():
-            self._colour(*cell)
-            button.on_click(lambda _, cell=cell: self.paint(*cell, self.brush.value))
+        self._buttons = {}
+        for x1 in reversed(range(height)):  # x₁ grows upwards, as in every picture
+            for x0 in range(height):
+                button = self._buttons[x0, x1] = ipywidgets.Button(layout=CELL_LAYOUT)
+                button.on_click(lambda _, x0=x0, x1=x1: self.paint(x0, x1, self.brush.value))
         self.cells.children = tuple(self._buttons.values())
-        self.cells.layout = ipywidgets.Layout(
-            grid_template_columns=f"repeat({height}, minmax(0, 1fr))",
-            grid_gap="2px",
-            width="min(22em, 100%)",
-        )
-        self.on_change()
+        self.cells.layout.grid_template_columns = f"repeat({height}, minmax(0, 1fr))"
+        self._show_rewards()
 
-    def _colour(self, x0, x1):
-        reward, button = self.rewards[x0, x1], self._buttons[x0, x1]
-        # The square root tells the small rewards apart.
-        brightness = min(1.0, np.sqrt(reward / LEVELS[-1]))
-        button.style.button_color = to_hex(matplotlib.colormaps[plotting.REWARD_MAP](brightness))
-        button.style.text_color = "white" if brightness < 0.6 else "black"
-        button.description = _short(reward)
-        button.tooltip = f"cell ({x0}, {x1}): reward {reward:.2g}"
+    def _show_rewards(self):
+        colour_of = matplotlib.colormaps[plotting.REWARD_MAP]
+        for (x0, x1), button in self._buttons.items():
+            reward = self.rewards[x0, x1]
+            # The square root tells the small rewards apart.
+            brightness = min(1.0, np.sqrt(reward / LEVELS[-1]))
+            button.style.button_color = to_hex(colour_of(brightness))
+            button.style.text_color = "white" if brightness < 0.6 else "black"
+            button.description = _short(reward)
+            button.tooltip = f"cell ({x0}, {x1}): reward {reward:.2g}"
+        self.on_change()
 
 
 def _short(reward) -> str:
@@ -147,78 +123,37 @@ class Run:
         check_instance("name", name, str, "a string")
         gamma = check_number("gamma", gamma, minimum=0.0, maximum=1.0)
         self._rewards_of = check_function("rewards_of", rewards_of)
-        self.gamma = ipywidgets.FloatSlider(
-            value=gamma,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            description="exploration γ",
-            continuous_update=False,
-            style=WHOLE_LABEL,
-            layout=SLIDER,
-        )
+        mixing = {"value": gamma, "max": 1.0, "step": 0.05}
+        self.gamma = labelled(ipywidgets.FloatSlider, "exploration γ", SLIDER, **mixing)
         self.objective = _choice("objective", losses.OBJECTIVES)
         self.backward_policy = _choice("P_B", BACKWARD_POLICIES)
-        self.learning_rate = ipywidgets.SelectionSlider(
-            options=[0.001, 0.003, 0.01, 0.03],
-            value=0.01,
-            description="learning rate",
-            continuous_update=False,
-            style=WHOLE_LABEL,
-            layout=SLIDER,
-        )
-        self.updates = ipywidgets.Dropdown(
-            options=[500, 1000, 2000, 5000, 10000],
-            value=2000,
-            description="updates",
-            style=WHOLE_LABEL,
-            layout=NARROW,
-        )
-        self.seed = ipywidgets.BoundedIntText(
-            value=0, min=0, max=10**6, description="seed", style=WHOLE_LABEL, layout=NARROW
-        )
-        settings = [
-            self.gamma,
-            self.objective,
-            self.backward_policy,
-            self.learning_rate,
-            self.updates,
-            self.seed,
-        ]
+        rates = {"options": [0.001, 0.003, 0.01, 0.03], "value": 0.01}
+        self.learning_rate = labelled(ipywidgets.SelectionSlider, "learning rate", SLIDER, **rates)
+        self.updates = _choice("updates", [500, 1000, 2000, 5000, 10000], value=2000)
+        self.seed = labelled(ipywidgets.BoundedIntText, "seed", NARROW, max=10**6)
+        settings = [self.gamma, self.objective, self.backward_policy, self.learning_rate]
+        settings += [self.updates, self.seed]
         for each in settings:
             each.observe(self.renew, "value")
         self.dashboard = TrainingDashboard(self._training())
-        self.control = ipywidgets.VBox(
-            [
-                ipywidgets.HTML(f"<b>{name}</b>"),
-                ipywidgets.HBox(settings, layout=WRAPPED_ROW),
-                self.dashboard.control,
-            ],
-            layout={"flex": "1 1 26em", "min_width": "min(20em, 100%)"},
-        )
+        parts = [ipywidgets.HTML(f"<b>{name}</b>"), row(*settings), self.dashboard.control]
+        layout = {"flex": "1 1 26em", "min_width": "min(20em, 100%)"}
+        self.control = ipywidgets.VBox(parts, layout=layout)
 
     def renew(self, _=None) -> None:
         """Put an untrained run of the present settings in the place of the one before."""
         self.dashboard.show(self._training())
 
     def _training(self):
-        agent = GFNAgent(
-            PaintedGrid(self._rewards_of()),
-            gamma=self.gamma.value,
-            learning_rate=self.learning_rate.value,
-            backward_policy=self.backward_policy.value,
-            seed=self.seed.value,
-        )
+        names = ("gamma", "learning_rate", "backward_policy", "seed")
+        chosen = {name: getattr(self, name).value for name in names}
+        agent = GFNAgent(PaintedGrid(self._rewards_of()), **chosen)
         return LiveTraining(agent, Settings(self.updates.value, self.objective.value))
 
 
-def _choice(description, names):
-    return ipywidgets.Dropdown(
-        options=[(name.replace("_", " "), name) for name in names],
-        description=description,
-        style=WHOLE_LABEL,
-        layout=NARROW,
-    )
+def _choice(description, values, **settings):
+    options = [(str(value).replace("_", " "), value) for value in values]
+    return labelled(ipywidgets.Dropdown, description, NARROW, options=options, **settings)
 
 
 class Playground:
@@ -231,21 +166,18 @@ class Playground:
         self.editor = RewardEditor()
         self.first = Run("Training", lambda: self.editor.rewards)
         self.second = Run("Beside it", lambda: self.editor.rewards, gamma=0.0)
-        self.compare = ipywidgets.Checkbox(
-            description="compare two settings side by side", indent=False
-        )
+        what = "compare two settings side by side"
+        self.compare = ipywidgets.Checkbox(description=what, indent=False)
         self.start_both = ipywidgets.Button(description="Start both", button_style="primary")
         self.compare.observe(self._show_second, "value")
         self.start_both.on_click(self._start_both)
         self.editor.on_change = self._renew
         self._on_the_same_axes(self.first.dashboard, self.second.dashboard)
         self._on_the_same_axes(self.second.dashboard, self.first.dashboard)
-        runs = ipywidgets.HBox(
-            [self.first.control, self.second.control],
-            layout={"flex_flow": "row wrap", "flex": "1 1 30em"},
-        )
+        runs = row(self.first.control, self.second.control, align=None)
+        runs.layout.flex = "1 1 30em"
         reward = ipywidgets.VBox([self.editor.control, self.compare, self.start_both])
-        self.control = ipywidgets.HBox([reward, runs], layout={"flex_flow": "row wrap"})
+        self.control = row(reward, runs, align=None)
         self._show_second()
 
     def show(self) -> None:

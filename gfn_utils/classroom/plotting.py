@@ -6,6 +6,9 @@ matplotlib Figure, or draws into the given axes. Pictures of the grid are for tw
 Each raises ValueError or TypeError, naming the argument, before it opens a figure.
 """
 
+import io
+import threading
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -42,27 +45,23 @@ EXACT = "#000000"
 FLOW = "#56B4E9"
 LETTERS = ["#009E73", "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9"]
 
+DRAWING = threading.RLock()
+"""Hold this while drawing, `with DRAWING:`, since Matplotlib is not made for several threads."""
+
 CELL = 3.4
 """Side of one picture of a grid, in inches."""
+ARROWS = {"angles": "xy", "scale_units": "xy", "scale": 1}
+ARROWHEADS = {"headwidth": 4, "headlength": 4, "headaxislength": 3.6}
 
 
 def use_course_style() -> None:
     """Opaque white ground, about 100 dpi, readable text: for this process's figures."""
-    plt.rcParams.update(
-        {
-            "figure.dpi": 100,
-            "savefig.dpi": 100,
-            "figure.facecolor": "white",
-            "savefig.facecolor": "white",
-            "figure.constrained_layout.use": True,
-            "axes.grid": False,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlesize": 11,
-            "font.size": 10,
-            "legend.frameon": False,
-        }
-    )
+    plt.rc(("figure", "savefig"), dpi=100, facecolor="white")
+    plt.rc("figure.constrained_layout", use=True)
+    plt.rc("axes", grid=False, titlesize=11)
+    plt.rc("axes.spines", top=False, right=False)
+    plt.rc("font", size=10)
+    plt.rc("legend", frameon=False)
 
 
 def grid_map(
@@ -82,20 +81,17 @@ def grid_map(
     """
     values = _on_grid(env, "values", values)
     check_instance("label", label, str, "a string")
-    _check_title(title)
     vmin = check_number("vmin", vmin)
     vmax = values.max() if vmax is None else check_number("vmax", vmax, minimum=vmin)
     _check_colour_map(cmap)
     _check_format(number_format)
-    ax = _grid_axes(env, ax)
+    ax = _grid_axes(env, ax, title)
     image = ax.imshow(values.T, origin="lower", cmap=cmap, vmin=vmin, vmax=vmax)
     ax.figure.colorbar(image, ax=ax, label=label, shrink=0.85)
-    ax.set_title(title)
     if number_format is not None:
         for cell in np.ndindex(*values.shape):
-            dark = values[cell] < 0.6 * vmax
             text = format(values[cell], number_format)
-            colour = "white" if dark else "black"
+            colour = "white" if values[cell] < 0.6 * vmax else "black"
             ax.text(*cell, text, ha="center", va="center", fontsize=8, color=colour)
     return ax.figure
 
@@ -111,13 +107,11 @@ def reward_slices(env: Grid) -> Figure:
     """R(x) on a three-dimensional grid: one slice for each value of the last coordinate."""
     check_grid("env", env, 3)
     values = np.exp(env.log_reward(env.states())).reshape([env.height] * 3)
-    figure, axes = plt.subplots(
-        1, env.height, figsize=(1.35 * env.height, 1.9), sharex=True, sharey=True
-    )
+    figure = plt.figure(figsize=(1.35 * env.height, 1.9))
+    axes = figure.subplots(1, env.height, sharex=True, sharey=True)
+    look = {"origin": "lower", "cmap": REWARD_MAP, "vmin": 0, "vmax": values.max()}
     for level, ax in enumerate(axes):
-        image = ax.imshow(
-            values[:, :, level].T, origin="lower", cmap=REWARD_MAP, vmin=0, vmax=values.max()
-        )
+        image = ax.imshow(values[:, :, level].T, **look)
         ax.set(title=f"$x_2$ = {level}", xlabel="$x_0$", xticks=[], yticks=[])
     axes[0].set_ylabel("$x_1$")
     figure.colorbar(image, ax=axes, label="reward R(x)", shrink=0.8)
@@ -133,25 +127,19 @@ def distributions(
     the colour of its end. Drawn into an empty `figure` if one is given.
     """
     check_grid("env", env)
-    named = {name: _distribution(env, name, values) for name, values in named.items()}
+    named = {
+        name: evaluation.check_distribution(name, _on_grid(env, name, values))
+        for name, values in named.items()
+    }
     if not named:
         raise TypeError("distributions must be named, as in target=env.target(); got none")
-    _check_figure(figure)
     highest = max(np.max(values) for values in named.values())
     vmax = env.target().max() if vmax is None else check_number("vmax", vmax, above=0.0)
-    if figure is None:
-        figure = plt.figure(figsize=(CELL * len(named) + 0.6, CELL))
+    figure = _figure(figure, CELL * len(named) + 0.6, CELL)
     axes = figure.subplots(1, len(named), squeeze=False)
     for ax, (name, values) in zip(axes[0], named.items(), strict=True):
-        _grid_axes(env, ax)
-        image = ax.imshow(
-            values.T,
-            origin="lower",
-            cmap=PROBABILITY_MAP,
-            vmin=0,
-            vmax=vmax,
-        )
-        ax.set_title(name.replace("_", " "))
+        _grid_axes(env, ax, name.replace("_", " "))
+        image = ax.imshow(values.T, origin="lower", cmap=PROBABILITY_MAP, vmin=0, vmax=vmax)
     beyond = "max" if highest > vmax else "neither"
     figure.colorbar(image, ax=axes, label="probability", shrink=0.85, extend=beyond)
     return figure
@@ -160,14 +148,12 @@ def distributions(
 def policy(agent, title: str = "", ax: Axes | None = None) -> Figure:
     """P_F in every cell: arrows as long as a move is probable, octagons as large as the stop."""
     env = env_of(agent)
-    _check_title(title)
-    ax = _grid_axes(env, ax, side=4.6)
+    ax = _grid_axes(env, ax, title, side=4.6)
     cells = np.asarray(env.states())
     p_forward = np.exp(agent.log_policy(env.states())[0])
     _draw_moves(ax, cells, p_forward[:, :2], FORWARD)
     # Area in proportion to the probability.
     ax.scatter(*cells.T, s=110 * p_forward[:, env.stop_action], marker="8", color=STOP, zorder=3)
-    ax.set_title(title)
     return ax.figure
 
 
@@ -189,8 +175,7 @@ def walk(
     ax.imshow(rewards.T, origin="lower", cmap=REWARD_MAP, vmin=0, alpha=0.2)
     colour = BACKWARD if backward else FORWARD
     ax.plot(*passed.T, "o-", color=colour, linewidth=3, markersize=5, alpha=0.5)
-    here = passed[-1]
-    sign = -1 if backward else 1
+    here, sign = passed[-1], -1 if backward else 1
     _draw_moves(ax, here[None], moves[None], colour, sign, tail=0.3, length=1.2, width=0.014)
     # Numbers beside the middle of the arrows, where neither hides the other's.
     aside = sign * np.array([[0, -0.42], [0.6, 0]])
@@ -211,15 +196,13 @@ def trajectories(env: Grid, drawn: Trajectories, most: int = 200) -> Figure:
     most = check_integer("most", most, minimum=1)
     figure, (left, right) = plt.subplots(1, 2, figsize=(2 * CELL, CELL))
     rng = np.random.default_rng(0)
-    _grid_axes(env, left)
+    _grid_axes(env, left, f"the first {min(most, len(drawn.actions)):,} paths")
     for states in np.asarray(drawn.states)[:most]:
         path = states[(states >= 0).all(axis=1)] + rng.normal(0, 0.09, 2)
         left.plot(*path.T, color=FORWARD, alpha=0.15, linewidth=1)
-    left.set_title(f"the first {min(most, len(drawn.actions)):,} paths")
-    _grid_axes(env, right)
+    _grid_axes(env, right, f"ends of {len(ends):,}, sized by R(x)")
     size = 6 * np.exp(np.asarray(drawn.log_reward)) + 0.3
     right.scatter(*(ends + rng.normal(0, 0.13, ends.shape)).T, s=size, color=STOP, alpha=0.35)
-    right.set_title(f"ends of {len(ends):,}, sized by R(x)")
     return figure
 
 
@@ -229,21 +212,17 @@ def pipes(agent, z: float, title: str = "", ax: Axes | None = None) -> Figure:
     `z` units enter at the origin and divide as the agent's P_F says.
     """
     env, z = env_of(agent), check_number("z", z, above=0.0)
-    _check_title(title)
-    ax = _grid_axes(env, ax, side=4.6)
+    ax = _grid_axes(env, ax, title, side=4.6)
     cells = np.asarray(env.states())
     edge = evaluation.flows(agent, z).edge
     width = 22.0 / z
     starts, axes = np.nonzero(edge[:, :2] * width > 0.05)
     lines = np.stack([cells[starts], cells[starts] + np.eye(2)[axes]], axis=1)
     widths = edge[starts, axes] * width
-    ax.add_collection(
-        LineCollection(lines, linewidths=widths, colors=FLOW, capstyle="round", zorder=1)
-    )
-    outflow = edge[:, env.stop_action]
+    flow = LineCollection(lines, linewidths=widths, colors=FLOW, capstyle="round", zorder=1)
+    ax.add_collection(flow)
     ax.scatter(*cells.T, s=8, color="white", edgecolor="0.6", linewidth=0.5, zorder=2)
-    ax.scatter(*cells.T, s=1800 * outflow / z, color=STOP, alpha=0.85, linewidth=0, zorder=3)
-    ax.set_title(title)
+    ax.scatter(*cells.T, s=1800 * edge[:, -1] / z, color=STOP, alpha=0.85, linewidth=0, zorder=3)
     return ax.figure
 
 
@@ -258,14 +237,9 @@ def learning_curves(
     _check_history(history)
     check_instance("env", env, Environment | None, "an Environment or None")
     check_choice("progress", progress, ("epoch", "update"))
-    _check_figure(figure)
-    if figure is None:
-        figure = plt.figure(figsize=(10, 2.9))
+    figure = _figure(figure, 10, 2.9)
     axes = figure.subplots(1, 3)
-    _draw_curves(axes, history, LEARNED)
-    _limit_error(axes[2])
-    if env is not None and env.n_states is not None:
-        axes[1].axhline(env.log_partition(), color=EXACT, linestyle="--", label="exact")
+    _draw_curves(env, axes, (history, LEARNED, "learned"))
     axes[1].legend()
     for ax, what in zip(axes, (progress, progress, "update"), strict=True):
         ax.set_xlabel(what)
@@ -278,9 +252,7 @@ def training(env: Grid, learned, history, total: int, figure: Figure) -> Figure:
     Takes what `training_maps` and `training_curves` take. Drawn into an empty figure that is twice
     as wide as it is high.
     """
-    check_grid("env", env)
-    _check_history(history)
-    _check_given(figure)
+    check_instance("figure", figure, Figure | SubFigure, "a matplotlib Figure")
     left, right = figure.subfigures(1, 2)
     training_maps(env, learned, left)
     training_curves(env, history, total, right)
@@ -293,7 +265,7 @@ def training_maps(env: Grid, learned, figure: Figure | SubFigure) -> Figure | Su
     Drawn into an empty figure.
     """
     check_grid("env", env)
-    _check_given(figure)
+    check_instance("figure", figure, Figure | SubFigure, "a matplotlib Figure")
     figure.subplots_adjust(left=0.13, right=0.87, bottom=0.2, top=0.91, wspace=0.1)
     distributions(env, figure=figure, target=env.target(), learned=learned)
     ticks = range(0, env.height, -(-env.height // 4))
@@ -314,16 +286,13 @@ def training_curves(
     check_grid("env", env)
     _check_history(history)
     total = check_integer("total", total, minimum=1)
-    _check_given(figure)
+    check_instance("figure", figure, Figure | SubFigure, "a matplotlib Figure")
     if beside is not None:
         _check_history(beside, "beside")
     _, log_z, error = axes = figure.subplots(3, 1, sharex=True)
     figure.subplots_adjust(left=0.14, right=0.95, bottom=0.15, top=0.93, hspace=0.5)
-    if beside is not None:
-        _draw_curves(axes, beside, "0.65", "other run")
-    _draw_curves(axes, history, LEARNED)
-    _limit_error(error)
-    log_z.axhline(env.log_partition(), color=EXACT, linestyle="--", label="exact")
+    runs = [] if beside is None else [(beside, "0.65", "other run")]
+    _draw_curves(env, axes, *runs, (history, LEARNED, "learned"))
     log_z.set_ylim(bottom=min(0.0, log_z.get_ylim()[0]))
     if len(history.loss) and np.isnan(history.log_z).all():
         _say(log_z, "not learned by this objective")
@@ -338,20 +307,20 @@ def training_curves(
     return figure
 
 
-def _draw_curves(axes, history, colour, label="learned"):
-    """Loss, log Z and exact L1 error of a run, each in its axes."""
-    number = np.arange(1, len(history.loss) + 1)
-    axes[0].semilogy(number, history.loss, color=colour, linewidth=1)
-    axes[0].set(title="loss (nats²)")
-    axes[1].plot(number, history.log_z, color=colour, linewidth=1.5, label=label)
-    axes[1].set(title="log Z (nats)")
-    axes[2].semilogy(history.evaluated_at, history.l1_error, "o-", color=colour, markersize=3)
-    axes[2].set(title="exact L1 error")
-
-
-def _limit_error(ax):
-    """Room for all of an error's curve, and for at least 0.1 to 2."""
-    ax.set_ylim(min(0.1, ax.get_ylim()[0]), 2.2)
+def _draw_curves(env, axes, *runs):
+    """Loss, log Z and exact L1 error of each run (history, colour, label), each in its axes."""
+    loss, log_z, error = axes
+    for history, colour, label in runs:
+        number = np.arange(1, len(history.loss) + 1)
+        loss.semilogy(number, history.loss, color=colour, linewidth=1)
+        log_z.plot(number, history.log_z, color=colour, linewidth=1.5, label=label)
+        error.semilogy(history.evaluated_at, history.l1_error, "o-", color=colour, markersize=3)
+    if env is not None and env.n_states is not None:
+        log_z.axhline(env.log_partition(), color=EXACT, linestyle="--", label="exact")
+    loss.set(title="loss (nats²)")
+    log_z.set(title="log Z (nats)")
+    # Room for all of the curves, and for at least 0.1 to 2.
+    error.set(title="exact L1 error", ylim=(min(0.1, error.get_ylim()[0]), 2.2))
 
 
 def _say(ax, text):
@@ -363,9 +332,7 @@ def imbalance_parabola(delta: float, limit: float, ax: Axes | None = None) -> Fi
     """The loss δ² against the imbalance δ up to ±`limit` nats, and its tangent at `delta`."""
     delta = check_number("delta", delta, minimum=-1e100, maximum=1e100)  # its square is drawn
     limit = check_number("limit", limit, above=0.0, maximum=1e100)
-    _check_axes(ax)
-    if ax is None:
-        _, ax = plt.subplots(figsize=(4.6, 3.2))
+    ax = _axes(ax, 4.6, 3.2)
     across = np.linspace(-limit, limit, 201)
     ax.plot(across, across**2, color="0.6")
     ax.axvline(0, ymax=0.8, color=EXACT, linestyle=":", linewidth=1)
@@ -391,9 +358,7 @@ def noise_floor(
     for n in floor:
         check_number(f"floor[{n!r}]", floor[n], above=0.0)
     error = check_number("error", error, minimum=0.0)
-    _check_axes(ax)
-    if ax is None:
-        _, ax = plt.subplots(figsize=(4.2, 3.2))
+    ax = _axes(ax, 4.2, 3.2)
     ax.loglog(list(floor), list(floor.values()), "--", color=EXACT, label="noise floor")
     ax.loglog(n_samples, floor[n_samples], "o", color=EXACT, label="expected at this n")
     ax.loglog(n_samples, error, "X", color=LETTERS[4], markersize=9, label="this sample")
@@ -417,13 +382,8 @@ def reward_against_frequency(env: Grid, terminal) -> Figure:
     ends = np.geomspace(target.min() / 2, target.max() * 2, 200)
     bottom, spread = ends[0] / 2, 2 * np.sqrt(ends * np.maximum(1 - ends, 0) / n)
     figure, ax = plt.subplots(figsize=(4.2, 3.6))
-    ax.fill_between(
-        ends,
-        np.maximum(ends - spread, bottom),
-        ends + spread,
-        color="0.85",
-        label="perfect sampler ± 2 standard errors",
-    )
+    label, low = "perfect sampler ± 2 standard errors", np.maximum(ends - spread, bottom)
+    ax.fill_between(ends, low, ends + spread, color="0.85", label=label)
     ax.plot(ends, ends, color=EXACT, linestyle="--", linewidth=1, label="perfect agreement")
     seen = found > 0
     ax.plot(target[seen], found[seen], "o", color=LEARNED, markersize=4, alpha=0.5, label="a cell")
@@ -447,15 +407,13 @@ def sequence_logo(words, alphabet: str, title: str = "", ax: Axes | None = None)
     check_instance("alphabet", alphabet, str, "a string of different letters")
     if not alphabet or len(set(alphabet)) < len(alphabet):
         raise ValueError(f"alphabet must be a string of different letters, got {shown(alphabet)}")
-    _check_title(title)
-    _check_axes(ax)
+    check_instance("title", title, str, "a string")
     places = np.array([list(word) for word in words])
     count = np.stack([(places == letter).sum(axis=0) for letter in alphabet], axis=1)
     frequency = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
     entropy = -(frequency * np.log2(np.where(frequency > 0, frequency, 1))).sum(axis=1)
     bits = np.where(count.sum(axis=1) > 0, np.log2(len(alphabet)) - entropy, 0)
-    if ax is None:
-        _, ax = plt.subplots(figsize=(CELL, 0.5 * CELL))
+    ax = _axes(ax, CELL, 0.5 * CELL)
     for place, row in enumerate(frequency * bits[:, None]):
         bottom = 0.0
         for number in np.argsort(row):
@@ -473,14 +431,35 @@ def _draw_letter(ax, letter, number, place, bottom, height):
         return
     outline = TextPath((0, 0), letter, size=1, prop=FontProperties(weight="bold"))
     box = outline.get_extents()
-    stretch = (
-        Affine2D()
-        .translate(-box.x0, -box.y0)
-        .scale(0.9 / box.width, height / box.height)
-        .translate(place - 0.45, bottom)
-    )
+    stretch = Affine2D().translate(-box.x0, -box.y0).scale(0.9 / box.width, height / box.height)
+    stretch.translate(place - 0.45, bottom)
     colour = LETTERS[number % len(LETTERS)]
     ax.add_patch(PathPatch(stretch.transform_path(outline), color=colour, linewidth=0))
+
+
+def png_of(figure: Figure) -> bytes:
+    """The figure as a PNG; it is closed."""
+    check_instance("figure", figure, Figure, "a matplotlib Figure")
+    with DRAWING:
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi="figure")
+        plt.close(figure)
+    return png.getvalue()
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches, for the functions of `plotting` to draw into.
+
+    It is none of pyplot's, which would show it again below the cell that is running, and it has
+    no constrained layout, which takes longer than all the rest of drawing it.
+    """
+    width = check_number("width", width, minimum=1.0, maximum=100.0)
+    height = check_number("height", height, minimum=1.0, maximum=100.0)
+    figure = Figure(figsize=(width, height), dpi=100, facecolor="white", layout="none")
+    figure.subplots_adjust(
+        left=0.55 / width, right=1 - 0.2 / width, bottom=0.55 / height, top=1 - 0.35 / height
+    )
+    return figure
 
 
 def env_of(agent) -> Environment:
@@ -515,17 +494,6 @@ def _on_grid(env, name, values):
     return numbers.reshape(side, side)
 
 
-def _distribution(env, name, values):
-    """Probabilities of the states in the order of `env.states()`, as `[height, height]`."""
-    numbers = _on_grid(env, name, values)
-    if numbers.min() < 0 or not np.isclose(numbers.sum(), 1, rtol=0, atol=1e-3):
-        raise ValueError(
-            f"{name} must be probabilities: at least 0, with the sum 1; "
-            f"got a least of {numbers.min():g} and a sum of {numbers.sum():g}"
-        )
-    return numbers
-
-
 def _probabilities(name, values, shape):
     """Numbers from 0 to 1, which may be a rounding error outside."""
     numbers = check_numbers(name, values)
@@ -542,31 +510,24 @@ def _check_history(history, name="history"):
 
 def _check_words(given):
     form = "strings of one length, at least one"
-    try:
-        words = list(given)
-    except Exception as error:  # what holds nothing, and what refuses in a way of its own
-        raise TypeError(f"words must be {form}, got {shown(given)}") from error
-    if isinstance(given, str) or not all(isinstance(word, str) for word in words):
-        raise TypeError(f"words must be {form}, got {shown(words)}")
+    words = [None] if isinstance(given, str) or not np.iterable(given) else list(given)
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError(f"words must be {form}, got {shown(given)}")
     if len({len(word) for word in words}) != 1 or not words[0]:
         raise ValueError(f"words must be {form}, got {shown(words)}")
     return words
 
 
-def _check_axes(ax):
+def _axes(ax, width, height):
+    """The given axes, or those of a new figure of this size in inches."""
     check_instance("ax", ax, Axes | None, "Axes of matplotlib or None")
+    return plt.figure(figsize=(width, height)).subplots() if ax is None else ax
 
 
-def _check_figure(figure):
+def _figure(figure, width, height):
+    """The given figure, or a new one of this size in inches."""
     check_instance("figure", figure, Figure | SubFigure | None, "a matplotlib Figure or None")
-
-
-def _check_given(figure):
-    check_instance("figure", figure, Figure | SubFigure, "a matplotlib Figure")
-
-
-def _check_title(title):
-    check_instance("title", title, str, "a string")
+    return plt.figure(figsize=(width, height)) if figure is None else figure
 
 
 def _check_colour_map(cmap):
@@ -590,28 +551,16 @@ def _draw_moves(ax, cells, probabilities, colour, sign=1, tail=0.12, length=0.75
         moving = probabilities[:, axis] > 0.02
         tails = cells[moving] + tail * direction
         arrows = length * probabilities[moving, axis, None] * direction
-        ax.quiver(
-            *tails.T,
-            *arrows.T,
-            color=colour,
-            angles="xy",
-            scale_units="xy",
-            scale=1,
-            width=width,
-            headwidth=4,
-            headlength=4,
-            headaxislength=3.6,
-        )
+        ax.quiver(*tails.T, *arrows.T, color=colour, width=width, **ARROWS, **ARROWHEADS)
 
 
-def _grid_axes(env, ax, side=CELL):
+def _grid_axes(env, ax, title="", side=CELL):
     """Axes on which cell (x₀, x₁) is the unit square around that point."""
     check_grid("env", env)
-    _check_axes(ax)
-    if ax is None:
-        _, ax = plt.subplots(figsize=(side + 0.6, side))
+    check_instance("title", title, str, "a string")
+    ax = _axes(ax, side + 0.6, side)
     last = env.height - 1
     ticks = range(0, env.height, max(1, env.height // 8))
     ax.set(xlim=(-0.6, last + 0.6), ylim=(-0.6, last + 0.6), xticks=ticks, yticks=ticks)
-    ax.set(xlabel="$x_0$", ylabel="$x_1$", aspect="equal")
+    ax.set(title=title, xlabel="$x_0$", ylabel="$x_1$", aspect="equal")
     return ax

@@ -9,38 +9,25 @@ A control keeps what it is given as it was then: an agent that is trained furthe
 
 import base64
 import html
-import io
-import threading
-from collections.abc import Callable
 from typing import NamedTuple
 
 import ipywidgets
-import matplotlib.pyplot as plt
 import numpy as np
-import tensorflow as tf
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from gfn_utils import evaluation, losses
+from gfn_utils import evaluation
 from gfn_utils.classroom import plotting
+from gfn_utils.classroom.plotting import DRAWING, new_figure, png_of
 from gfn_utils.environments import Environment, Grid
-from gfn_utils.policy import PolicyTable, tabulate, uniform_log_policy
-from gfn_utils.sampling import (
-    PADDING,
-    Trajectories,
-    check_trajectories,
-    log_probabilities,
-    mix_with_uniform,
-)
+from gfn_utils.policy import PolicyTable, mix_with_uniform, tabulate, uniform_log_policy
+from gfn_utils.sampling import PADDING, Trajectories, check_trajectories, log_probabilities
 from gfn_utils.validation import check_flag, check_instance, check_integer, check_number, shown
-
-DRAWING = threading.RLock()
-"""Hold this while drawing, `with DRAWING:`, since Matplotlib is not made for several threads."""
 
 WHOLE_LABEL = {"description_width": "initial"}
 """A style: room for all of a control's label."""
-WRAPPED_ROW = {"flex_flow": "row wrap", "align_items": "center"}
-"""A layout: side by side, or below one another where the page is narrow."""
+WIDE = {"width": "30em", "max_width": "100%"}
+"""A layout of sliders."""
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 ACTIONS = ("right", "up", "stop")
@@ -58,36 +45,23 @@ class Picture(ipywidgets.HTML):
     def show(self, figure: Figure, alt: str) -> None:
         """Show the figure in the place of the one before, and close it."""
         self.png = png_of(figure)
-        encoded = base64.b64encode(self.png).decode()
-        self.value = (
-            f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{encoded}" '
-            'style="max-width:100%">'
-        )
+        source = f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+        self.value = f'<img alt="{html.escape(alt)}" src="{source}" style="max-width:100%">'
 
 
-def png_of(figure: Figure) -> bytes:
-    """The figure as a PNG; it is closed."""
-    check_instance("figure", figure, Figure, "a matplotlib Figure")
-    with DRAWING:
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi="figure")
-        plt.close(figure)
-    return png.getvalue()
+def row(*parts: ipywidgets.Widget, align: str | None = "center") -> ipywidgets.HBox:
+    """The parts side by side, or below one another where the page is narrow."""
+    return ipywidgets.HBox(parts, layout={"flex_flow": "row wrap", "align_items": align})
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches, for the functions of `plotting` to draw into.
+def labelled(kind: type, description: str, layout: dict | None = None, **traits):
+    """An input of this kind with room for all of its label, which speaks when it is let go.
 
-    It is none of pyplot's, which would show it again below the cell that is running, and it has
-    no constrained layout, which takes longer than all the rest of drawing it.
+    While a slider is dragged a redraw would come too late.
     """
-    width = check_number("width", width, minimum=1.0, maximum=100.0)
-    height = check_number("height", height, minimum=1.0, maximum=100.0)
-    figure = Figure(figsize=(width, height), dpi=100, facecolor="white", layout="none")
-    figure.subplots_adjust(
-        left=0.55 / width, right=1 - 0.2 / width, bottom=0.55 / height, top=1 - 0.35 / height
-    )
-    return figure
+    if kind.class_traits().get("continuous_update"):
+        traits["continuous_update"] = False
+    return kind(description=description, style=WHOLE_LABEL, layout=layout or {}, **traits)
 
 
 def display_control(control: ipywidgets.Widget, png: bytes, text: str) -> None:
@@ -103,11 +77,7 @@ def display_control(control: ipywidgets.Widget, png: bytes, text: str) -> None:
 
 
 def trajectory_player(
-    agent,
-    trajectories: Trajectories,
-    backward: bool = False,
-    log_z: float | None = None,
-    step: int = 0,
+    agent, trajectories: Trajectories, backward: bool = False, log_z: float | None = None, step=0
 ) -> ipywidgets.VBox:
     """Play trajectories on a two-dimensional grid step by step, with their log-probabilities.
 
@@ -115,21 +85,22 @@ def trajectory_player(
     P_B. `log_z` in nats is by default the agent's. Begins with trajectory 0 after `step` actions.
     """
     backward = check_flag("backward", backward)
-    walks = _Walks(agent, trajectories, log_z)
-    last = walks.n_actions.tolist()
+    env = _grid_of(agent)
+    table = tabulate(env, agent.log_policy)
+    walks = _walks(table, check_trajectories(env, trajectories, "trajectories"), backward)
+    log_z = _log_z_of(agent) if log_z is None else check_number("log_z", log_z)
+    last = [len(walk.actions) for walk in walks]
     step = check_integer("step", step, minimum=0, maximum=last[0])
-    which = ipywidgets.BoundedIntText(
-        value=0, min=0, max=len(last) - 1, description="trajectory", style=WHOLE_LABEL
-    )
-    slider = _slider(ipywidgets.IntSlider, "step", step, 0, last[0], 1)
-    play = ipywidgets.Play(value=step, min=0, max=last[0], interval=1000, description="play")
+    which = labelled(ipywidgets.BoundedIntText, "trajectory", max=len(last) - 1)
+    slider = labelled(ipywidgets.IntSlider, "step", WIDE, value=step, max=last[0])
+    play = ipywidgets.Play(value=step, max=last[0], interval=1000, description="play")
     ipywidgets.jslink((play, "value"), (slider, "value"))
 
     def draw():
-        return _draw_walk(walks, walks.row(which.value, backward), slider.value, backward)
+        return _draw_walk(table, walks[which.value], log_z, slider.value, backward)
 
-    text = "Control (run this cell to use it): play trajectories, with their log-probabilities."
-    control, redraw = _control([which, play, slider], [slider], draw, text)
+    what = "play trajectories, with their log-probabilities."
+    control, redraw = _control([which, play, slider], draw, what, redraw_on=[slider])
 
     def choose(_):
         # Back to the start first: the new trajectory may have fewer steps than are played now.
@@ -153,47 +124,32 @@ class _Walk(NamedTuple):
     log_reward: float
 
 
-class _Walks:
-    """Trajectories, and what an agent says of each of their steps."""
-
-    def __init__(self, agent, trajectories, log_z):
-        self.env = _grid_of(agent)
-        trajectories = check_trajectories(self.env, trajectories, "trajectories")
-        self.log_z = _log_z_of(agent) if log_z is None else check_number("log_z", log_z)
-        self.table = tabulate(self.env, agent.log_policy)
-        scores = log_probabilities(self.env, self.table.log_policy, trajectories)
-        self._log_pf, self._log_pb = map(np.asarray, scores)
-        self._trajectories = Trajectories(*map(np.asarray, trajectories))
-        self.n_actions = np.sum(self._trajectories.actions != PADDING, axis=1)
-
-    def row(self, number: int, backward: bool) -> _Walk:
-        """Trajectory `number`; `backward` has the object first and takes actions back."""
-        states, actions, terminal, log_reward = (each[number] for each in self._trajectories)
-        n = self.n_actions[number]
-        order = slice(None, None, -1 if backward else 1)
+def _walks(table, trajectories, backward) -> list[_Walk]:
+    """Each trajectory as it is played; `backward` has the object first and takes actions back."""
+    scores = log_probabilities(table.env, table.log_policy, trajectories)
+    walks, order = [], slice(None, None, -1 if backward else 1)
+    columns = map(np.asarray, (*trajectories, *scores))
+    for states, actions, terminal, log_reward, log_pf, log_pb in zip(*columns, strict=True):
+        n = np.count_nonzero(actions != PADDING)
         cells = np.concatenate([states[:n], terminal[None]])[order]
-        steps = (each[:n][order] for each in (actions, self._log_pf[number], self._log_pb[number]))
-        return _Walk(cells, *steps, float(log_reward))
-
-    def probabilities(self, cell):
-        """P_F `[n_actions]` and P_B `[n_actions − 1]` in one cell."""
-        return [np.exp(each[0]) for each in self.table.log_policy(tf.constant(cell[None]))[:2]]
+        steps = (each[:n][order] for each in (actions, log_pf, log_pb))
+        walks.append(_Walk(cells, *steps, float(log_reward)))
+    return walks
 
 
-def _draw_walk(walks, walk, step, backward):
+def _draw_walk(table, walk, log_z, step, backward):
     """The picture, its text and the numbers after `step` of the actions."""
-    here = walk.cells[step]
-    p_forward, p_backward = walks.probabilities(here)
-    stopped = step == (0 if backward else len(walk.actions))
+    here, n = walk.cells[step], len(walk.actions)
+    p_forward, p_backward = (np.exp(p[0]) for p in table.log_policy(here[None])[:2])
+    stopped = step == (0 if backward else n)
     moves, stop = (p_backward, 0.0) if backward else (p_forward[:-1], p_forward[-1])
     if stopped:
         moves, stop = 0 * moves, 1.0
-    figure = new_figure(4.0, 3.9)
-    passed = walk.cells[: step + 1]
-    plotting.walk(walks.env, passed, moves, stop, backward, figure.subplots())
+    figure, passed = new_figure(4.0, 3.9), walk.cells[: step + 1]
+    plotting.walk(table.env, passed, moves, stop, backward, figure.subplots())
 
     place = f"in cell ({here[0]}, {here[1]})"
-    if step == len(walk.actions):
+    if step == n:
         options = "the trajectory ends here"
     elif stopped:
         options = "next: undo the stop, which is certain"
@@ -204,31 +160,27 @@ def _draw_walk(walks, walk, step, backward):
     verb = "undone" if backward else "taken"
     latest = ACTIONS[walk.actions[step - 1]] if step else "none yet"
     numbers = [
-        f"step {step} of {len(walk.actions)}, {place}; action {verb}: {latest}",
+        f"step {step} of {n}, {place}; action {verb}: {latest}",
         options,
-        *_account(walk, walks.log_z, step, backward),
+        *_account(walk, log_z, step, backward),
     ]
     return figure, f"Grid with the way so far, now {place}; {options}.", numbers
 
 
 def _account(walk, log_z, step, backward):
     """What the steps so far say of the flow along the trajectory, in nats."""
-    sums = []
     lines = []
     for name, steps in (("log P_F", walk.log_pf), ("log P_B", walk.log_pb)):
         latest = f"this step {_signed(steps[step - 1])}, " if step else ""
-        sums.append(steps[:step].sum())
-        lines.append(f"{name}: {latest}so far {_signed(sums[-1])} nats")
+        lines.append(f"{name}: {latest}so far {_signed(steps[:step].sum())} nats")
+    ratio = walk.log_pf[:step].sum() - walk.log_pb[:step].sum()
     if backward:
-        balance = walk.log_reward + sums[1] - sums[0]
-        lines.append(f"log R + Σ log P_B − Σ log P_F = {_signed(balance)} nats")
-        delta, end = log_z - balance, "log Z less that"
+        lines.append(f"log R + Σ log P_B − Σ log P_F = {_signed(walk.log_reward - ratio)} nats")
     else:
-        balance = log_z + sums[0] - sums[1]
-        lines.append(f"log Z + Σ log P_F − Σ log P_B = {_signed(balance)} nats")
-        delta, end = balance - walk.log_reward, "that less log R"
+        lines.append(f"log Z + Σ log P_F − Σ log P_B = {_signed(log_z + ratio)} nats")
     if step == len(walk.actions):
-        lines.append(f"{end}: imbalance δ = {_signed(delta)} nats")
+        end = "log Z less that" if backward else "that less log R"
+        lines.append(f"{end}: imbalance δ = {_signed(log_z + ratio - walk.log_reward)} nats")
     return lines
 
 
@@ -240,16 +192,16 @@ def exploration_slider(agent, gamma: float = 0.0) -> ipywidgets.VBox:
     env, gamma = _grid_of(agent), check_number("gamma", gamma, minimum=0.0, maximum=1.0)
     table = tabulate(env, agent.log_policy)
     mask, target = env.forward_mask(env.states()), env.target()
-    slider = _slider(ipywidgets.FloatSlider, "exploration γ", gamma, 0.0, 1.0, 0.05)
+    mixing = {"value": gamma, "max": 1.0, "step": 0.05}
+    slider = labelled(ipywidgets.FloatSlider, "exploration γ", WIDE, **mixing)
 
     def draw():
         mixed = PolicyTable(env, mix_with_uniform(table.log_pf, mask, slider.value), table.log_pb)
         ends = evaluation.terminating_distribution(mixed)
         title = f"ends with γ = {slider.value:.2f}"
         # The target's scale for all γ, so that a colour keeps its meaning while the slider moves.
-        figure = plotting.distributions(
-            env, target.max(), new_figure(7.2, 3.3), target=target, **{title: ends}
-        )
+        named = {"target": target, title: ends}
+        figure = plotting.distributions(env, target.max(), new_figure(7.2, 3.3), **named)
         numbers = [
             f"γ = {slider.value:.2f}",
             f"L1 distance of the ends to the target: {evaluation.l1_error(ends, target):.3f}",
@@ -258,8 +210,7 @@ def exploration_slider(agent, gamma: float = 0.0) -> ipywidgets.VBox:
         ]
         return figure, f"Two maps of probabilities: the target, and {title}.", numbers
 
-    text = "Control (run this cell to use it): exploration γ against where trajectories end."
-    return _control([slider], [slider], draw, text)[0]
+    return _control([slider], draw, "exploration γ against where trajectories end.")[0]
 
 
 def pipes_slider(agent) -> ipywidgets.VBox:
@@ -270,7 +221,8 @@ def pipes_slider(agent) -> ipywidgets.VBox:
     env = _grid_of(agent)
     uniform = np.exp(tabulate(env, uniform_log_policy(env)).log_pb)
     learned = np.exp(tabulate(env, agent.log_policy).log_pb)
-    slider = _slider(ipywidgets.FloatSlider, "w, the weight of the agent's P_B", 1.0, 0, 1, 0.1)
+    name = "w, the weight of the agent's P_B"
+    slider = labelled(ipywidgets.FloatSlider, name, WIDE, value=1.0, max=1.0, step=0.1)
 
     def key_flows(w):
         with np.errstate(divide="ignore"):
@@ -282,9 +234,8 @@ def pipes_slider(agent) -> ipywidgets.VBox:
 
     def draw():
         key, z, edge = key_flows(slider.value)
-        figure = new_figure(4.4, 4.2)
         title = f"answer key, w = {slider.value:.1f}"
-        plotting.pipes(key, z, title, figure.subplots())
+        figure = plotting.pipes(key, z, title, new_figure(4.4, 4.2).subplots())
         moved = np.abs(edge - at_uniform).max(axis=0)
         numbers = [
             f"w = {slider.value:.1f}",
@@ -294,8 +245,7 @@ def pipes_slider(agent) -> ipywidgets.VBox:
         ]
         return figure, f"Pipes as wide as the flow of the {title}, and a tap in each cell.", numbers
 
-    text = "Control (run this cell to use it): the answer key's pipes, for different P_B."
-    return _control([slider], [slider], draw, text)[0]
+    return _control([slider], draw, "the answer key's pipes, for different P_B.")[0]
 
 
 def loss_sliders(agent, trajectory: Trajectories, step: int = 0) -> ipywidgets.VBox:
@@ -304,68 +254,46 @@ def loss_sliders(agent, trajectory: Trajectories, step: int = 0) -> ipywidgets.V
     Takes Trajectories that hold exactly one. All but its action number `step`, counted from 0,
     keep the log-probabilities that the agent gives them.
     """
-    scores = _Scores(agent, trajectory, step)
-    start = scores.at(scores.log_z, scores.probability)
-    lowest, highest = sorted([scores.log_z, scores.log_z - start.delta])
-    ends, least = (np.floor(lowest) - 2, np.ceil(highest) + 2), min(0.05, scores.probability)
-    log_z = _slider(ipywidgets.FloatSlider, "log Z (nats)", scores.log_z, *ends, 0.1)
-    name = f"P_F of action {step + 1} of {scores.n_actions}"
-    probability = _slider(ipywidgets.FloatSlider, name, scores.probability, least, 1.0, 0.01)
-    limit = max(abs(scores.at(z, p).delta) for z in ends for p in (least, 1.0))
+    first_log_z, first_probability, imbalance, n_actions = _imbalance(agent, trajectory, step)
+    least = min(0.05, first_probability)
+    balanced = first_log_z - imbalance(first_log_z, first_probability)
+    lowest, highest = sorted([first_log_z, balanced])
+    ends = {"min": np.floor(lowest) - 2, "max": np.ceil(highest) + 2}
+    limit = max(abs(imbalance(z, p)) for z in ends.values() for p in (least, 1.0))
+    log_z = labelled(ipywidgets.FloatSlider, "log Z (nats)", WIDE, value=first_log_z, **ends)
+    name = f"P_F of action {step + 1} of {n_actions}"
+    bounds = {"value": first_probability, "min": least, "max": 1.0, "step": 0.01}
+    probability = labelled(ipywidgets.FloatSlider, name, WIDE, **bounds)
 
     def draw():
-        now = scores.at(log_z.value, probability.value)
-        figure = new_figure(4.8, 3.4)
-        plotting.imbalance_parabola(now.delta, limit, figure.subplots())
+        delta = imbalance(log_z.value, probability.value)
+        figure = plotting.imbalance_parabola(delta, limit, new_figure(4.8, 3.4).subplots())
+        # δ is a sum in which log Z and each log P_F stand once: δ² has the slope 2δ in all of them.
         numbers = [
             f"log Z = {_signed(log_z.value)} nats, {name} = {probability.value:.3f}",
-            f"imbalance δ = {_signed(now.delta)} nats",
-            f"loss δ² = {now.loss:.3f} nats²",
-            f"gradient of the loss in log Z: {_signed(now.gradient_log_z)} nats",
-            f"and in log P_F of this action: {_signed(now.gradient_log_pf)} nats",
+            f"imbalance δ = {_signed(delta)} nats",
+            f"loss δ² = {delta**2:.3f} nats²",
+            f"gradient of the loss in log Z: {_signed(2 * delta)} nats",
+            f"and in log P_F of this action: {_signed(2 * delta)} nats",
         ]
-        return figure, f"The loss as a parabola; the point at δ = {_signed(now.delta)}.", numbers
+        return figure, f"The loss as a parabola; the point at δ = {_signed(delta)}.", numbers
 
-    text = "Control (run this cell to use it): log Z and one probability against the loss."
-    return _control([log_z, probability], [log_z, probability], draw, text)[0]
-
-
-class _Balance(NamedTuple):
-    """One trajectory's imbalance in nats and loss in nats², and the slopes of the loss in nats."""
-
-    delta: float
-    loss: float
-    gradient_log_z: float
-    gradient_log_pf: float
+    return _control([log_z, probability], draw, "log Z and one probability against the loss.")[0]
 
 
-class _Scores:
-    """What an agent says of one trajectory, of which one step's probability can be changed."""
-
-    def __init__(self, agent, trajectory, step):
-        env = plotting.env_of(agent)
-        trajectory = check_trajectories(env, trajectory, "trajectory")
-        if len(trajectory.actions) != 1:
-            raise ValueError(f"trajectory must hold exactly one, got {len(trajectory.actions)}")
-        self.n_actions = int(np.sum(trajectory.actions != PADDING))
-        self._step = check_integer("step", step, minimum=0, maximum=self.n_actions - 1)
-        scores = log_probabilities(env, agent.log_policy, trajectory)
-        self._log_pf, self._log_pb = (np.array(score, np.float64) for score in scores)
-        self._log_reward = np.asarray(trajectory.log_reward)
-        self.probability = float(np.exp(self._log_pf[0, step]))
-        self.log_z = _log_z_of(agent)
-
-    def at(self, log_z: float, probability: float) -> _Balance:
-        """The balance with this log Z, and this P_F of the step."""
-        log_pf = self._log_pf.copy()
-        log_pf[0, self._step] = np.log(probability)
-        given = tf.constant(log_z, tf.float64), tf.constant(log_pf)
-        with tf.GradientTape() as tape:
-            tape.watch(given)
-            loss = losses.trajectory_balance(given[1], self._log_pb, self._log_reward, given[0])[0]
-        in_log_z, in_log_pf = tape.gradient(loss, given)
-        delta = log_z + log_pf.sum() - self._log_reward[0] - self._log_pb.sum()
-        return _Balance(float(delta), float(loss), float(in_log_z), float(in_log_pf[0, self._step]))
+def _imbalance(agent, trajectory, step):
+    """The agent's log Z and its P_F of the step; δ in nats as a function of both; n_actions."""
+    env = plotting.env_of(agent)
+    trajectory = check_trajectories(env, trajectory, "trajectory")
+    if len(trajectory.actions) != 1:
+        raise ValueError(f"trajectory must hold exactly one, got {len(trajectory.actions)}")
+    n_actions = int(np.sum(trajectory.actions != PADDING))
+    step = check_integer("step", step, minimum=0, maximum=n_actions - 1)
+    scores = log_probabilities(env, agent.log_policy, trajectory)
+    log_pf, log_pb = (np.array(score, np.float64)[0] for score in scores)
+    rest = np.delete(log_pf, step).sum() - log_pb.sum() - float(trajectory.log_reward[0])
+    probability = float(np.exp(log_pf[step]))
+    return _log_z_of(agent), probability, lambda z, p: float(z + np.log(p) + rest), n_actions
 
 
 def noise_floor_slider(env: Environment) -> ipywidgets.VBox:
@@ -375,15 +303,9 @@ def noise_floor_slider(env: Environment) -> ipywidgets.VBox:
     """
     target = plotting.check_grid("env", env).target()
     floor = {n: evaluation.noise_floor(target, n) for n in SAMPLE_SIZES}
-    size = ipywidgets.SelectionSlider(
-        options=[(f"{n:,}", n) for n in SAMPLE_SIZES],
-        value=300,
-        description="number of samples n",
-        continuous_update=False,
-        style=WHOLE_LABEL,
-        layout=_WIDE,
-    )
-    seed = _slider(ipywidgets.IntSlider, "draw", 1, 1, 20, 1)
+    sizes = {"options": [(f"{n:,}", n) for n in SAMPLE_SIZES], "value": 300}
+    size = labelled(ipywidgets.SelectionSlider, "number of samples n", WIDE, **sizes)
+    seed = labelled(ipywidgets.IntSlider, "draw", WIDE, value=1, min=1, max=20)
 
     def draw():
         n = size.value
@@ -402,37 +324,14 @@ def noise_floor_slider(env: Environment) -> ipywidgets.VBox:
         alt = f"Maps of the target and of {n:,} samples of it; the noise floor falling with n."
         return figure, alt, numbers
 
-    text = "Control (run this cell to use it): the number of samples against the noise floor."
-    return _control([size, seed], [size, seed], draw, text)[0]
+    return _control([size, seed], draw, "the number of samples against the noise floor.")[0]
 
 
-_WIDE = {"width": "30em", "max_width": "100%"}
+def _control(inputs, draw, what, redraw_on=None):
+    """Show inputs above a picture and its numbers, which `draw` makes anew when one is moved.
 
-
-def _slider(kind, description, value, minimum, maximum, step):
-    """A slider that redraws when it is let go: while it is dragged a redraw would come too late."""
-    return kind(
-        value=value,
-        min=minimum,
-        max=maximum,
-        step=step,
-        description=description,
-        continuous_update=False,
-        style=WHOLE_LABEL,
-        layout=_WIDE,
-    )
-
-
-def _control(
-    inputs: list[ipywidgets.Widget],
-    redraw_on: list[ipywidgets.Widget],
-    draw: Callable[[], tuple[Figure, str, list[str]]],
-    text: str,
-) -> tuple[ipywidgets.VBox, Callable[[], None]]:
-    """Show inputs above a picture and its numbers, which `draw` makes anew at every change.
-
-    `draw` returns a figure, a text for who cannot see it, and lines of numbers. Returns the
-    control, and what draws it anew.
+    `draw` returns a figure, a text for who cannot see it, and lines of numbers. `what` says what
+    the control does. Returns the control, and what draws it anew.
     """
     picture, numbers = Picture(), ipywidgets.HTML()
 
@@ -443,11 +342,10 @@ def _control(
         numbers.value = f"<p>{'<br>'.join(map(html.escape, lines))}</p>"
 
     redraw()
-    for each in redraw_on:
+    for each in redraw_on or inputs:
         each.observe(redraw, "value")
-    beside = ipywidgets.HBox([picture, numbers], layout=WRAPPED_ROW)
-    control = ipywidgets.VBox([*inputs, beside])
-    display_control(control, picture.png, text)
+    control = ipywidgets.VBox([*inputs, row(picture, numbers)])
+    display_control(control, picture.png, f"Control (run this cell to use it): {what}")
     return control, redraw
 
 
