@@ -7,8 +7,15 @@ import pytest
 import tensorflow as tf
 from small_jobs import BOTH_WAYS, CHUNK, GRID, OFFLINE, ON_POLICY
 
-from gfn_utils import GFNAgent, HyperGrid, LeftToRightSequences, evaluation
+from gfn_utils import (
+    GFNAgent,
+    HyperGrid,
+    LeftToRightSequences,
+    check_environment,
+    evaluation,
+)
 from gfn_utils.baselines import metropolis_hastings, train_ppo
+from gfn_utils.environments.contract import ContractError
 from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.losses import OBJECTIVES
 
@@ -179,3 +186,47 @@ def test_the_rivals_refuse_it():
 
 def test_a_compiled_reward_is_still_asked_in_tensorflow():
     assert isinstance(log_rewards_of(GRID, tf.constant([[0, 0]])), tf.Tensor)
+
+
+def test_check_environment_checks_it_too():
+    env = PythonGrid()
+    assert check_environment(env).n_states == 16
+    assert sum(map(len, env.calls)) < 100
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda states: np.zeros([len(states), 1]), r"log_reward must be float64 \[16\], got"),
+        (lambda states: np.where(states[:, 0] == 3, -np.inf, 0), r"got -inf in state \[3, "),
+        (
+            lambda states: states[:, 0] - states[:, 0].mean(),
+            "log_reward must not depend on the other",
+        ),
+        (
+            lambda states: np.random.default_rng().normal(size=len(states)),
+            "must not depend on chance",
+        ),
+        (lambda states: states.squeeze(0)[0], "log_reward raised"),
+        (lambda states: tf.reduce_sum(states), "log_reward must be float64"),
+    ],
+)
+def test_check_environment_finds_what_is_wrong_with_it(answer, message):
+    class Wrong(HyperGrid):
+        python_reward = True
+
+        def log_reward(self, states):
+            return answer(states)
+
+    with pytest.raises(ContractError, match=message):
+        check_environment(Wrong(2, 4))
+
+
+def test_its_flags_must_be_flags():
+    class Wrong(HyperGrid):
+        python_reward = "yes"
+
+    with pytest.raises(
+        ContractError, match="python_reward of Wrong must be True or False, got 'yes'"
+    ):
+        GFNAgent(Wrong(2, 4))

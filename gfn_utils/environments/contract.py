@@ -29,6 +29,8 @@ MOST_STATES = 20_000
 MOST_MASK_ENTRIES = 100_000_000
 """Of the moves from these states, as many are checked as need so many entries of masks."""
 LOG_OF_LARGEST_FLOAT = 709.0
+MOST_PYTHON_REWARDS = 256
+"""Of a reward in Python, so many are asked for: it may be slow."""
 
 
 class Checked(NamedTuple):
@@ -67,7 +69,8 @@ def check_environment(env: Environment) -> Checked:
     neighbours. The result says how many that were.
 
     Warns of two states with the same encoding, which the network cannot tell apart, and of a
-    log-reward that looks like a reward.
+    log-reward that looks like a reward. A reward in Python, which may be slow, is asked for 256
+    states and for some of them again, and is not compiled.
     """
     check_attributes(env)
     _check_settings(env)
@@ -109,6 +112,12 @@ def check_attributes(env: Environment) -> None:
             f"state_shape of {type(env).__name__} must be a tuple of ints of at least 1, "
             f"such as (3,), got {shown(shape)}"
         )
+    for name in ("python_reward", "cache_rewards"):
+        if type(getattr(env, name)) is not bool:
+            raise ContractError(
+                f"{name} of {type(env).__name__} must be True or False, "
+                f"got {shown(getattr(env, name))}"
+            )
     try:
         hash(env)
     except TypeError as error:
@@ -337,6 +346,8 @@ def _check_rewards(env, states):
     """log R of states in which stop is allowed."""
     if len(states) == 0:
         return np.zeros(0)
+    if env.python_reward:
+        states = states[:: -(-len(states) // MOST_PYTHON_REWARDS)]
     log_reward = ask_in_blocks(env, "log_reward", states, np.float64, [])
     sentence = "log_reward must be finite (the reward positive) wherever stop is allowed"
     require(np.isfinite(log_reward), f"{sentence}, got {{}} in state {{}}", log_reward, states)

@@ -15,15 +15,19 @@ class ContractError(ValueError):
 
 def ask(env, method, *arguments):
     """What a method answers, as an array; ContractError if that is none, or it raises something."""
-    tensors = [tf.constant(a) if isinstance(a, np.ndarray) else a for a in arguments]
+    in_python = method == "log_reward" and env.python_reward
+    arguments = [
+        np.copy(a) if in_python else tf.constant(a) if isinstance(a, np.ndarray) else a
+        for a in arguments
+    ]
     try:
-        answer = getattr(env, method)(*tensors)
+        answer = getattr(env, method)(*arguments)
         array = np.asarray(answer)
     except Exception as error:
         raise ContractError(f"{method} raised {in_short(error)}") from error
     if array.dtype == object:
         raise ContractError(f"{method} must give a tensor, got {shown(answer)}")
-    return array
+    return array.astype(np.float64) if in_python and array.dtype.kind in "iuf" else array
 
 
 def ask_in_blocks(env, method, states, dtype, shape):
@@ -119,22 +123,31 @@ def _all_finite(features):
 
 def check_one_by_one(env, states):
     """What is said of a state is the same again, in another order, and without the others."""
-    n, others = len(states), "the other states of the batch"
+    questions = _questions(env, states)
+    if env.python_reward:
+        can_stop = ask(env, "forward_mask", states)[:, env.stop_action]
+        questions["log_reward"] = (states[can_stop],)
+    for method, arguments in questions.items():
+        _check_method_one_by_one(env, method, arguments)
+
+
+def _check_method_one_by_one(env, method, arguments):
+    states, others = arguments[0], "the other states of the batch"
+    n = len(states)
     ways = [
         (np.arange(n), "asked twice", "chance"),
         (np.random.default_rng(0).permutation(n), "in another order", others),
         *((np.array([row]), "alone", others) for row in range(0, n, max(1, n // 8))),
     ]
-    for method, arguments in _questions(env, states).items():
-        in_batch = ask(env, method, *arguments)
-        for rows, when, on in ways:
-            usual, found = in_batch[rows], ask(env, method, *(each[rows] for each in arguments))
-            if when == "alone" and found.shape != usual.shape:
-                raise ContractError(
-                    f"{method} must answer for a single state as for many: expected shape "
-                    f"{list(usual.shape)} for B = 1, got {list(found.shape)}"
-                )
-            _require_equal(method, states[rows], usual, found, when, on)
+    in_batch = ask(env, method, *arguments) if n else None
+    for rows, when, on in ways if n else ():
+        usual, found = in_batch[rows], ask(env, method, *(each[rows] for each in arguments))
+        if when == "alone" and found.shape != usual.shape:
+            raise ContractError(
+                f"{method} must answer for a single state as for many: expected shape "
+                f"{list(usual.shape)} for B = 1, got {list(found.shape)}"
+            )
+        _require_equal(method, states[rows], usual, found, when, on)
 
 
 def _require_equal(method, states, usual, found, when, on):
@@ -183,12 +196,14 @@ def _check_that_it_compiles(name, program, jit_compile):
 
 
 def _questions(env, states):
-    """Every method that compiled programs call, with arguments for it."""
+    """Every method that compiled programs call, with arguments for it; no reward in Python."""
     forward = ask(env, "forward_mask", states)
     backward = ask(env, "backward_mask", states)
     action = forward.argmax(axis=1).astype(np.int32)
     came_by = np.where(backward.any(axis=1), backward.argmax(axis=1), -1).astype(np.int32)
-    of_states = ("forward_mask", "backward_mask", "encode", "log_reward")
+    of_states = ["forward_mask", "backward_mask", "encode"]
+    if not env.python_reward:
+        of_states.append("log_reward")
     questions = dict.fromkeys(of_states, (states,))
     questions |= {"step": (states, action), "back_step": (states, came_by)}
     if env.n_states is not None:
