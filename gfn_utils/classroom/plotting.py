@@ -24,6 +24,7 @@ from matplotlib.transforms import Affine2D
 from gfn_utils import evaluation
 from gfn_utils.environments import Environment, Grid
 from gfn_utils.environments.base import check_states
+from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.sampling import Trajectories, check_trajectories
 from gfn_utils.validation import (
     check_choice,
@@ -99,14 +100,14 @@ def grid_map(
 def reward(env: Grid, number_format: str | None = ".2f", ax: Axes | None = None) -> Figure:
     """R(x) in every cell of a two-dimensional grid."""
     check_grid("env", env)
-    values = np.exp(env.log_reward(env.states()))
+    values = np.exp(log_rewards_of(env, env.states()))
     return grid_map(env, values, "reward R(x)", "", REWARD_MAP, None, number_format, ax)
 
 
 def reward_slices(env: Grid) -> Figure:
     """R(x) on a three-dimensional grid: one slice for each value of the last coordinate."""
     check_grid("env", env, 3)
-    values = np.exp(env.log_reward(env.states())).reshape([env.height] * 3)
+    values = np.exp(log_rewards_of(env, env.states())).reshape([env.height] * 3)
     figure = plt.figure(figsize=(1.35 * env.height, 1.9))
     axes = figure.subplots(1, env.height, sharex=True, sharey=True)
     look = {"origin": "lower", "cmap": REWARD_MAP, "vmin": 0, "vmax": values.max()}
@@ -171,7 +172,7 @@ def walk(
     stop = float(_probabilities("stop", stop, []))
     check_flag("backward", backward)
     ax = _grid_axes(env, ax)
-    rewards = np.reshape(np.exp(env.log_reward(env.states())), [env.height] * 2)
+    rewards = np.reshape(np.exp(log_rewards_of(env, env.states())), [env.height] * 2)
     ax.imshow(rewards.T, origin="lower", cmap=REWARD_MAP, vmin=0, alpha=0.2)
     colour = BACKWARD if backward else FORWARD
     ax.plot(*passed.T, "o-", color=colour, linewidth=3, markersize=5, alpha=0.5)
