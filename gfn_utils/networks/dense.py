@@ -188,12 +188,15 @@ def _sum_of_rows(kernel, hot):
     """Σ_k kernel[hot[:, k]], `[B, units]`."""
 
     def gradient(upstream):
-        # One feature after another: that of tf.gather repeats `upstream` for each of them first.
-        of_kernel = [
-            tf.math.unsorted_segment_sum(upstream, feature, kernel.shape[0])
-            for feature in tf.unstack(hot, axis=1)
-        ]
-        return tf.add_n(of_kernel), None
+        # One feature after another: that of tf.gather repeats `upstream` for each of them first. In
+        # a loop, since of 50 features written out one by one the gradient compiles for seconds.
+        rows = tf.transpose(hot)[:, :, None]
+        _, of_kernel = tf.while_loop(
+            lambda i, _: i < rows.shape[0],
+            lambda i, sums: (i + 1, tf.tensor_scatter_nd_add(sums, rows[i], upstream)),
+            (0, tf.zeros_like(kernel)),
+        )
+        return of_kernel, None
 
     return tf.reduce_sum(tf.gather(kernel, hot), axis=1), gradient
 
