@@ -266,7 +266,7 @@ def _compiled_chunk(job):
 
 
 def _chunk_with_python_reward(job):
-    """Two programs for each update, and the rewards asked between them.
+    """One program for each update, which also draws the next batch; the rewards are asked between.
 
     A program is called through its concrete function, and the state goes in and out as one vector
     for each type: otherwise Python would spend a millisecond an update on handing tensors over.
@@ -274,12 +274,12 @@ def _chunk_with_python_reward(job):
 
     @functools.lru_cache(maxsize=1)
     def programs(forms):
-        """The two programs, for a state and settings of these forms."""
+        """Draw the first batch; learn from one and draw the next. For a state of these forms."""
 
         def draw(packed, batch):
             return draw_batch(job, *_unpacked(packed, forms), batch)
 
-        def learn_from(packed, drawn, log_reward, rates, batch, once):
+        def learn_and_draw(packed, drawn, log_reward, rates, batch, next_batch, once):
             state, settings = _unpacked(packed, forms)
 
             # A loop, as in the one program that makes all updates: so XLA joins the same operations
@@ -289,21 +289,27 @@ def _chunk_with_python_reward(job):
 
             loop = (tf.constant(0), state, tf.zeros([], job.kind.dtype))
             _, state, loss = tf.while_loop(lambda i, *_: i < once, body, loop)
-            return _packed((state, settings)), loss, state.weights[-1]
+            packed = _packed((state, settings))
+            return packed, draw_batch(job, state, settings, next_batch), loss, state.weights[-1]
 
-        return _by_concrete_function(draw), _by_concrete_function(learn_from)
+        return _by_concrete_function(draw), _by_concrete_function(learn_and_draw)
 
     def chunk(env, state, rates, n_updates, settings, batches=None):
         forms = tf.nest.map_structure(tf.TensorSpec.from_tensor, (state, settings))
-        draw, learn_from = programs(forms)
-        packed, results, once = _packed((state, settings)), [], tf.constant(1)
-        for i in range(int(n_updates)):
-            batch = batch_at(batches, i)
-            drawn = draw(packed, batch)
+        draw, learn_and_draw = programs(forms)
+        packed, once, results = _packed((state, settings)), tf.constant(1), []
+        given = [batch_at(batches, i) for i in range(int(n_updates))]
+        drawn = draw(packed, given[0])
+        # After the last update one batch is drawn in vain.
+        for i, rates_now in enumerate(tf.unstack(rates[:n_updates])):
+            batch, next_batch = given[i], given[min(i + 1, len(given) - 1)]
             ask = functools.partial(_ask_outside_programs, env, _weight_of_all(job, batch))
             log_reward = rewards_of_batch(job, drawn.trajectories.terminal, batch, ask)
-            packed, *learned = learn_from(packed, drawn, log_reward, rates[i], batch, once)
-            results.append((*learned, *_record(job, drawn, log_reward)))
+            record = _record(job, drawn, log_reward)
+            packed, drawn, *learned = learn_and_draw(
+                packed, drawn, log_reward, rates_now, batch, next_batch, once
+            )
+            results.append((*learned, *record))
         state, _ = _unpacked(packed, forms)
         return ChunkResult(state, *(np.stack(each) for each in zip(*results, strict=True)))
 
