@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from same_agents import assert_same
 from scipy.stats import chisquare
+from small_jobs import GRID, small_agent
 
-from gfn_utils import ReplayBuffer
+from gfn_utils import GFNAgent, HyperGrid, ReplayBuffer, evaluation, runs, training
 
 
 def filled(log_rewards, capacity=100, **settings):
@@ -162,3 +164,187 @@ def test_what_cannot_be_added_is_named_and_changes_nothing(objects, log_rewards,
 def test_a_sample_is_asked_for_with_a_number_and_a_seed(n, seed, error):
     with pytest.raises(error):
         filled([1.0]).sample(n, seed)
+
+
+REFRESH = 5
+JOB = {"iterations": 24, "batch_size": 6, "decay": "constant", "track_error": False}
+
+
+class Recording(ReplayBuffer):
+    """A buffer that writes down what is put in and what is drawn."""
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.calls = []
+
+    def add(self, objects, log_rewards):
+        super().add(objects, log_rewards)
+        self.calls.append(("add", np.array(objects), np.array(log_rewards)))
+
+    def sample(self, n, seed):
+        drawn = super().sample(n, seed)
+        self.calls.append(("sample", *drawn))
+        return drawn
+
+
+def small_buffer(**settings):
+    """Smaller than the 16 objects of the grid, so that some go."""
+    return ReplayBuffer(10, priority=1.0, refresh=REFRESH, **settings)
+
+
+def test_each_round_draws_its_share_and_then_puts_in_what_it_sampled(monkeypatch):
+    results = []
+    make = training.CheckedChunk.__call__
+
+    def spy(self, state, rates, n_updates, *others):
+        result = make(self, state, rates, n_updates, *others)
+        results.append([np.asarray(each)[: int(n_updates)] for each in result[3:5]])
+        return result
+
+    monkeypatch.setattr(training.CheckedChunk, "__call__", spy)
+    buffer = Recording(10, refresh=REFRESH)
+    history = small_agent().train(**JOB, replay=buffer)
+    assert len(history.loss) == 24
+    # An empty buffer first gets the objects of one batch; then 24 updates make rounds of 5.
+    assert [name for name, *_ in buffer.calls] == ["add"] + ["sample", "add"] * 5
+    filled, *rounds = buffer.calls
+    assert filled[1].shape == (6, 2)
+    drawn, added = rounds[::2], rounds[1::2]
+    assert [len(log_rewards) for _, _, log_rewards in added] == [15] * 4 + [12]
+    for (terminal, paid), (_, objects, log_rewards), (_, new, new_log_rewards) in zip(
+        results, drawn, added, strict=True
+    ):
+        n = 3 * len(terminal)  # half of 6 in each update; the last round draws more than it needs
+        np.testing.assert_array_equal(terminal[:, 3:].reshape(-1, 2), objects[:n])
+        np.testing.assert_array_equal(paid[:, 3:].ravel(), log_rewards[:n])
+        np.testing.assert_array_equal(terminal[:, :3].reshape(-1, 2), new)
+        np.testing.assert_array_equal(paid[:, :3].ravel(), new_log_rewards)
+        np.testing.assert_allclose(new_log_rewards, GRID.log_reward(new), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.1, 1), (0.5, 3), (0.6, 4), (0.9, 5)])
+def test_a_share_is_rounded_to_whole_trajectories(share, n):
+    plan = runs.plan_run(
+        GRID, 0, iterations=4, batch_size=6, replay=ReplayBuffer(5), replay_share=share
+    )
+    assert (plan.n_given, plan.n_sampled) == (n, 6 - n)
+
+
+def test_the_size_of_chunks_changes_no_result():
+    done, agents, buffers = [], [], []
+    for chunk in (1, 7, 100):
+        agents.append(small_agent())
+        buffers.append(small_buffer())
+        done.append([])
+        agents[-1].train(
+            **JOB, replay=buffers[-1], chunk=chunk, callback=lambda p: done[-1].append(p.done)
+        )
+    assert done == [[5, 10, 15, 20, 24], [10, 20, 24], [24]]
+    for agent, buffer in zip(agents[1:], buffers[1:], strict=True):
+        assert_same(agent, agents[0])
+        assert contents(buffer) == contents(buffers[0])
+
+
+def test_a_run_with_a_buffer_goes_on_in_the_loaded_agent(tmp_path):
+    whole, stopped = small_agent(), small_agent()
+    whole.train(**JOB, replay=small_buffer())
+    stopped.train(**JOB, replay=small_buffer(), chunk=10, callback=lambda progress: True)
+    assert stopped.iteration == 10
+    stopped.save(tmp_path / "agent.npz")
+    loaded = GFNAgent.load(tmp_path / "agent.npz")
+    assert contents(loaded.replay) == contents(stopped.replay)
+    loaded.train(**JOB, replay=loaded.replay, resume_from=10)
+    assert_same(loaded, whole)
+    assert contents(loaded.replay) == contents(whole.replay)
+    whole.reset()
+    assert whole.replay is None
+
+
+def test_stored_rewards_are_used_and_not_asked_again():
+    class Laboratory(HyperGrid):
+        """A reward in Python that counts how often it is asked."""
+
+        python_reward = True
+
+        def log_reward(self, states):
+            asked.append(len(states))
+            return np.asarray(GRID.log_reward(states))
+
+    asked, agent, compiled = [], GFNAgent(Laboratory(2, 4), hidden=(8,)), small_agent()
+    buffers = small_buffer(), small_buffer()
+    history = agent.train(**JOB, replay=buffers[0])
+    # The batch that fills the buffer, the sampled half of the first for log Z, and of each update.
+    assert asked == [6, 3] + [3] * 24
+    expected = compiled.train(**JOB, replay=buffers[1])
+    np.testing.assert_allclose(history.loss, expected.loss, rtol=1e-8)
+    np.testing.assert_array_equal(buffers[0].objects, buffers[1].objects)
+    np.testing.assert_allclose(buffers[0].log_rewards, buffers[1].log_rewards, rtol=1e-12)
+
+
+def test_training_with_a_buffer_finds_the_target():
+    agent = small_agent(seed=2, hidden=(16,))
+    agent.train(iterations=1500, batch_size=12, replay=ReplayBuffer(100), track_error=False)
+    learned = evaluation.terminating_distribution(agent)
+    assert evaluation.l1_error(learned, GRID.target()) < 0.03
+
+
+def test_a_run_that_diverges_leaves_the_buffer_as_it_was():
+    agent, buffer = small_agent(learning_rate=1e12), Recording(10, refresh=REFRESH)
+    with pytest.raises(FloatingPointError, match="not finite at iteration"):
+        agent.train(**JOB, replay=buffer)
+    assert agent.iteration == 0
+    assert [name for name, *_ in buffer.calls] == ["add", "sample"]
+
+
+def foreign():
+    buffer = ReplayBuffer(3)
+    buffer.add([[5, 5]], [0.0])
+    return buffer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "named"),
+    [
+        ({"replay": 100}, TypeError, "replay must be a ReplayBuffer, got 100"),
+        ({"replay": foreign()}, ValueError, r"replay.objects\[0\] must be a state of HyperGrid"),
+        ({"replay_share": 0.0}, ValueError, "replay_share must leave at least one.*got 0"),
+        ({"replay_share": 1}, ValueError, "replay_share must leave at least one.*got 1"),
+        ({"replay_share": -0.5}, ValueError, "replay_share must be finite and at least 0"),
+        ({"replay_share": "half"}, TypeError, "replay_share must be a number"),
+        (
+            {"data": GRID.states(), "epochs": 1, "iterations": None},
+            ValueError,
+            "replay goes with iterations",
+        ),
+    ],
+    ids=itertools.count(),
+)
+def test_what_does_not_go_with_a_buffer_is_named(arguments, error, named):
+    agent, untouched = small_agent(), small_agent()
+    with pytest.raises(error, match=named):
+        agent.train(**{**JOB, "replay": ReplayBuffer(5), **arguments})
+    assert_same(agent, untouched)
+    assert agent.replay is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"objects": np.array([[4, 0]], np.int32)},
+        {"objects": np.array([[1, 2, 3]], np.int32)},
+        {"log_rewards": np.array([np.nan])},
+        {"log_rewards": np.array([0.0, 1.0])},
+        {"settings": np.array([0.5, 0.0, 1.0])},
+        {"settings": np.array([10.0, 0.0])},
+        {"settings": None},
+    ],
+    ids=itertools.count(),
+)
+def test_a_file_with_a_damaged_buffer_is_refused(damage, tmp_path):
+    agent, buffer = small_agent(), ReplayBuffer(10)
+    buffer.add([[1, 2]], [0.5])
+    arrays = {**buffer.to_arrays(), **damage}
+    others = {f"replay_{name}": value for name, value in arrays.items() if value is not None}
+    agent._write(tmp_path / "agent.npz", **others)
+    with pytest.raises(ValueError, match="path must be a file that GFNAgent"):
+        GFNAgent.load(tmp_path / "agent.npz")
