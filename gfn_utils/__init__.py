@@ -49,6 +49,7 @@ from gfn_utils.environments import (
     LeftToRightSequences,
     check_environment,
 )
+from gfn_utils.replay import ReplayBuffer
 
 __all__ = [
     "AnyPositionSequences",
@@ -57,6 +58,7 @@ __all__ = [
     "GFNAgent",
     "HyperGrid",
     "LeftToRightSequences",
+    "ReplayBuffer",
     "check_environment",
     "evaluation",
 ]

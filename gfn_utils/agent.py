@@ -2,7 +2,6 @@
 
 import functools
 import math
-import warnings
 import weakref
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gfn_utils import checkpoint, evaluation, losses, policy, sampling, training
+from gfn_utils import checkpoint, evaluation, losses, policy, runs, sampling, training
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.environments.contract import check_attributes
@@ -21,8 +20,10 @@ from gfn_utils.environments.snapshot import Snapshot
 from gfn_utils.interrupts import interrupts_held_back, interrupts_let_through
 from gfn_utils.networks import DenseNetwork
 from gfn_utils.networks.dense import DTYPES
-from gfn_utils.sampling import Trajectories, check_trajectories
-from gfn_utils.training import LARGEST_BATCH, LARGEST_WEIGHT, Batches, Kind, TrainingState
+from gfn_utils.replay import ReplayBuffer
+from gfn_utils.runs import History, Progress
+from gfn_utils.sampling import Trajectories
+from gfn_utils.training import LARGEST_WEIGHT, Kind, TrainingState
 from gfn_utils.validation import (
     check_callback,
     check_choice,
@@ -33,48 +34,8 @@ from gfn_utils.validation import (
     shown,
 )
 
-DECAYS = ("linear", "constant")
 LARGEST_TRACKED = 10_000
 """Environments with more states than this are not evaluated exactly between chunks of updates."""
-LARGEST_CHUNK = 10_000
-FEWEST_JUDGED = 200
-"""Runs of fewer updates than this are not expected to have found log Z."""
-LARGEST_LAST_TRAVEL = 0.1
-
-
-class History(NamedTuple):
-    """What a call of `train` saw."""
-
-    loss: np.ndarray
-    """Mean loss in nats²: one value an epoch (offline) or an update (on policy)."""
-    log_z: np.ndarray
-    """log Z after each of these, in nats."""
-    evaluated_at: np.ndarray
-    """The updates of this run after which the exact error was taken."""
-    l1_error: np.ndarray
-    """The exact L1 error Σ|P_T − R/Z| then."""
-
-    @property
-    def log_z_travel(self) -> float:
-        """How far log Z went in one direction over the last quarter of the run, in nats.
-
-        0 where it rather went to and fro, as it does once it is found. Where it is 0.1 or more at
-        the end of a run, log Z was still on its way and the policy cannot be right yet: train
-        longer, or with a higher `log_z_learning_rate`.
-        """
-        last = self.log_z[-(len(self.log_z) // 4 + 1) :]
-        went = float(last[-1] - last[0])
-        return went if 2 * abs(went) > np.abs(np.diff(last)).sum() else 0.0
-
-
-class Progress(NamedTuple):
-    """What `train` tells its callback between chunks of updates; the agent is up to date then."""
-
-    done: int
-    """Updates of this run made so far."""
-    total: int
-    """Updates of this run in all."""
-    history: History
 
 
 class _Held(NamedTuple):
@@ -86,6 +47,7 @@ class _Held(NamedTuple):
     state_flow: keras.layers.Dense | None
     seed: int
     n_sampled: int
+    replay: ReplayBuffer | None = None
 
 
 class _Turn:
@@ -102,7 +64,7 @@ class GFNAgent:
     `state_flow`, a keras layer on the policy's last hidden one or None; `seed`; `iteration`, the
     number of updates made so far. Weights and log Z may be given other values
     (`policy.set_weights(...)`, `log_z.assign(...)`), but not replaced by other objects. `gamma`,
-    `learning_rate`, `log_z_learning_rate` and `adam_betas` can be set.
+    `learning_rate`, `log_z_learning_rate`, `adam_betas`, `clip_norm` and `weight_decay` can be set.
 
     Args:
         env: what to build (see `Environment`).
@@ -127,6 +89,17 @@ class GFNAgent:
             starts it, and with it all state flows, at the mean of log R + Σ log P_B − Σ log P_F
             over the first batch, where the trajectory-balance loss of that batch is least. So a
             factor in R changes log Z and nothing else.
+        clip_norm: the greatest global norm of a gradient: a longer one, of all weights and log Z
+            together, is shortened to it. None: no clipping.
+        weight_decay: λ of decoupled weight decay (AdamW, arXiv 1711.05101): in every update the
+            kernels, which are the weights of two axes or more, shrink by the factor 1 − rate·λ.
+            Biases and log Z do not: log Z is a sum over all rewards, and 0 is no better a guess of
+            it than another number.
+
+    The optimiser is Adam, with these two, and no Keras optimizer can take its place: under
+    TensorFlow those keep their state in variables of their own (Keras refuses `stateless_apply`
+    there). A compiled chunk would have to write and read these in every update, so agents that
+    share its program could not train at once, and log Z would need a second optimizer for its rate.
 
     Raises ValueError or TypeError, naming the argument, if one is out of bounds.
     """
@@ -145,6 +118,8 @@ class GFNAgent:
         state_flow: bool = False,
         first_weights: str = "small_heads",
         log_z: float | None = None,
+        clip_norm: float | None = None,
+        weight_decay: float = 0.0,
     ):
         check_attributes(env)
         check_choice("dtype", dtype, DTYPES)
@@ -156,6 +131,8 @@ class GFNAgent:
         self.learning_rate = learning_rate
         self.log_z_learning_rate = log_z_learning_rate
         self.adam_betas = adam_betas
+        self.clip_norm = clip_norm
+        self.weight_decay = weight_decay
         self._turns = []
         self._settled = None
         network = DenseNetwork(hidden, first_weights)
@@ -236,6 +213,24 @@ class GFNAgent:
         self._adam_betas = _check_betas(value)
 
     @property
+    def clip_norm(self) -> float | None:
+        """The greatest global norm of a gradient; None: as it comes."""
+        return self._clip_norm
+
+    @clip_norm.setter
+    def clip_norm(self, value):
+        self._clip_norm = None if value is None else check_number("clip_norm", value, above=0.0)
+
+    @property
+    def weight_decay(self) -> float:
+        """λ of decoupled weight decay."""
+        return self._weight_decay
+
+    @weight_decay.setter
+    def weight_decay(self, value):
+        self._weight_decay = check_number("weight_decay", value, minimum=0.0)
+
+    @property
     def first_weights(self) -> str:
         """How the first weights are drawn."""
         return self.kind.network.first_weights
@@ -244,6 +239,11 @@ class GFNAgent:
     def iteration(self) -> int:
         """How many updates were made since the start or the last `reset`."""
         return int(self._held.state.iteration)
+
+    @property
+    def replay(self) -> ReplayBuffer | None:
+        """The buffer that `train` was last given, if any; `save` and `load` take it along."""
+        return self._held.replay
 
     def __repr__(self):
         return (
@@ -313,12 +313,17 @@ class GFNAgent:
         return self._sample(sample_backward, terminal)
 
     def _sample(self, sampler, *arguments):
-        """Trajectories by the next seed of the agent's stream. R is asked as it is now."""
+        """Trajectories by the next seed of the agent's stream."""
         with interrupts_held_back():
-            trajectories = sampler(self._weights(), *arguments, self._next_sampling_seed())
-            with interrupts_let_through():
-                log_reward = log_rewards_of(self.env, trajectories.terminal)
+            trajectories = self._draw(sampler, *arguments, self._next_sampling_seed())
             self._held = self._held._replace(n_sampled=self._held.n_sampled + 1)
+        return trajectories
+
+    def _draw(self, sampler, *arguments):
+        """Trajectories of a sampler. R is asked as it is now."""
+        trajectories = sampler(self._weights(), *arguments)
+        with interrupts_let_through():
+            log_reward = log_rewards_of(self.env, trajectories.terminal)
         return trajectories._replace(log_reward=log_reward)
 
     def _next_sampling_seed(self):
@@ -329,7 +334,8 @@ class GFNAgent:
 
     def train(
         self,
-        data: Trajectories | None = None,
+        data=None,
+        log_rewards=None,
         *,
         objective: str = "trajectory_balance",
         sub_trajectory_lambda: float = 0.9,
@@ -339,53 +345,96 @@ class GFNAgent:
         decay: str = "linear",
         resume_from: int = 0,
         chunk: int = 100,
+        neighbours_within: int = 2,
+        replay: ReplayBuffer | None = None,
+        replay_share: float = 0.5,
         track_error: bool | None = None,
+        keep_trajectories: bool = False,
         callback: Callable[[Progress], bool | None] | None = None,
     ) -> History:
         """Fit the policies and log Z, by trajectory balance unless another objective is named.
 
-        Offline, `train(data, epochs=200)`: the data set is every object that the trajectories
-        passed or came within two actions of (see `sampling.objects_seen`), or those given as an
-        array, each counted once; every epoch draws a fresh backward trajectory for each, and asks
-        its reward. On policy, `train(iterations=2000)`: every update samples trajectories with
-        exploration γ.
+        - Offline, `train(trajectories, epochs=200)` or `train(objects, epochs=200)`: every epoch
+          draws a fresh backward trajectory for each object of the data set, and asks its reward.
+          Of Trajectories the data set is not only the objects in which they ended, but each object
+          that they passed or came within two actions of (`neighbours_within`).
+        - Measured pairs, `train(objects, log_rewards, epochs=200)`: the same with the rewards that
+          are given; `env.log_reward` is never called. `sample` and `save` do call it: where nobody
+          knows a reward let it give NaN.
+        - On policy, `train(iterations=2000)`: every update samples trajectories with exploration γ.
+        - Mixed, `train(iterations=2000, replay=ReplayBuffer(10_000))`: a share of every batch goes
+          backward from objects of the buffer, with the rewards that they were seen to pay; the
+          others are sampled on policy, and put in.
 
         Args:
+            data: Trajectories, or objects `[N, ...]`; each object counts once an epoch.
+            log_rewards: their measured log R in nats, `[N]`, finite. Measurements of one object are
+                averaged in log R: losses are squares of differences in log R, so this is what they
+                would settle on between them.
             objective: a name in `losses.OBJECTIVES`: "trajectory_balance", "detailed_balance",
                 "sub_trajectory_balance", "flow_matching" or "log_variance" (which leaves log Z as
                 it is).
             sub_trajectory_lambda: λ of sub-trajectory balance, from 1e-30 to 1e30.
-            data, epochs: Trajectories or objects `[N, ...]` to learn from, and how often to go over
-                the objects.
+            epochs: how often to go over the data set.
             iterations: the number of on-policy updates.
             batch_size: trajectories an update; 10 offline and 16 on policy unless given.
             decay: "linear" (the learning rates fall to 0 over the run) or "constant" (by which
                 two runs of n updates equal one of 2n, and the noise of the last updates stays).
             resume_from: updates of this same run made before it was stopped.
             chunk: updates in one compiled call; between chunks come error, callback, interrupts.
+            neighbours_within: of Trajectories, how many actions away from where they passed an
+                object may lie to be in the data set; 0: only where they passed. Each of these
+                objects is asked its reward (see `sampling.objects_seen`).
+            replay: the buffer to draw from and to fill; it is part of the agent from then on, and
+                saved with it (`agent.replay`). An empty one is filled from one sampled batch first.
+                It is looked at once in `replay.refresh` updates, so a chunk is rounded up to a
+                multiple of that; the size of chunks changes no result.
+            replay_share: the part of a batch that is drawn from the buffer, rounded to whole
+                trajectories: at least one of them, and not all.
             track_error: take the exact L1 error between chunks; by default where there are at
-                most 10,000 states.
+                most 10,000 states and no measured pairs, since it asks all rewards.
+            keep_trajectories: hand the callback the trajectories that were sampled on policy,
+                `Progress.trajectories`: all of a chunk. To gather them, pass
+                `callback=lambda progress: kept.append(progress.trajectories)`.
             callback: called with a Progress between chunks; the run stops if it returns True.
 
         Returns a History, and warns if log Z was still on its way when a run of 200 updates or more
-        ended (see `History.log_z_travel`). An interrupt waits until a chunk is done.
+        ended (see `History.log_z_travel`). An interrupt waits until a compiled call is done.
 
         Raises ValueError or TypeError for arguments out of bounds, RuntimeError if the agent is
         being trained already, and FloatingPointError naming the iteration if the loss is no longer
-        finite; the agent is then left as it was after the last good chunk.
+        finite; agent and buffer are then left as they were after the last good compiled call.
         """
         check_choice("objective", objective, losses.OBJECTIVES)
         power = check_number(
             "sub_trajectory_lambda", sub_trajectory_lambda, minimum=1e-30, maximum=1e30
         )
-        track_error = self._check_tracking(track_error)
+        track_error = self._check_tracking(track_error, log_rewards is not None)
         check_callback("callback", callback)
-        run = self._plan(data, epochs, iterations, batch_size, decay, resume_from, chunk)
+        plan = runs.plan_run(
+            self.env,
+            self.iteration,
+            data,
+            log_rewards,
+            epochs=epochs,
+            iterations=iterations,
+            batch_size=batch_size,
+            decay=decay,
+            resume_from=resume_from,
+            chunk=chunk,
+            neighbours_within=neighbours_within,
+            replay=replay,
+            replay_share=replay_share,
+            keep_trajectories=keep_trajectories,
+        )
+        if plan.keep_trajectories and callback is None:
+            raise ValueError("keep_trajectories needs a callback, which they are handed to")
         turn = self._take_turn("train")
         try:
-            return self._train(run, objective, power, track_error, callback)
+            return self._train(plan, objective, power, track_error, callback)
         finally:
             turn.over = True
+            self._settle()
 
     def save(self, path) -> None:
         """Write the whole agent to one file; `load` continues as if it had never stopped.
@@ -399,6 +448,9 @@ class GFNAgent:
         """Save, and put the arrays `others` into the same file."""
         with interrupts_held_back():
             answers = fingerprint(self.env)
+            if self.replay is not None:
+                held = self.replay.to_arrays()
+                others |= {f"replay_{name}": array for name, array in held.items()}
             checkpoint.write(path, self.describe(), self._state_now(), answers, **others)
 
     @classmethod
@@ -417,7 +469,11 @@ class GFNAgent:
         with checkpoint.refusing_others(path):
             agent = cls(env, **saved.description["arguments"])
         checkpoint.check_shapes(path, saved.state, agent._held.state)
-        held = agent._held._replace(state=saved.state, n_sampled=saved.description["n_sampled"])
+        held = agent._held._replace(
+            state=saved.state,
+            n_sampled=saved.description["n_sampled"],
+            replay=_saved_buffer(path, env, saved.others),
+        )
         agent._hold(held)
         return agent
 
@@ -439,6 +495,8 @@ class GFNAgent:
                 "state_flow": state_flow,
                 "first_weights": network.first_weights,
                 "log_z": self._first_log_z,
+                "clip_norm": self.clip_norm,
+                "weight_decay": self.weight_decay,
             },
         }
 
@@ -481,7 +539,8 @@ class GFNAgent:
         return [*self._policy.weights, *head, self._log_z]
 
     def _weights(self):
-        self._settle()
+        if self._settled is not self._held.state:  # the variables have not had them yet
+            return self._held.state.weights
         return tuple(tf.convert_to_tensor(variable) for variable in self._variables())
 
     def _state_now(self):
@@ -502,113 +561,110 @@ class GFNAgent:
         state = TrainingState(*grown, iteration)
         self._hold(self._held._replace(state=state, kind=kind, state_flow=layer))
 
-    def _plan(self, data, epochs, iterations, batch_size, decay, resume_from, chunk):
-        """Check the arguments of `train` and lay out the run, before anything is changed."""
-        offline = data is not None
-        if offline and (epochs is None or iterations is not None):
-            raise ValueError("train(data, ...) takes epochs, and not iterations")
-        if not offline and (iterations is None or epochs is not None):
-            raise ValueError("train() without data takes iterations, and not epochs")
-        if batch_size is None:
-            batch_size = 10 if offline else 16
-        batch_size = check_integer("batch_size", batch_size, minimum=1, maximum=LARGEST_BATCH)
-        check_choice("decay", decay, DECAYS)
-        chunk = check_integer("chunk", chunk, minimum=1, maximum=LARGEST_CHUNK)
-        objects = None
-        if offline:
-            objects = self._objects(data)
-            per_epoch = -(-len(objects) // batch_size)
-            total = check_integer("epochs", epochs, minimum=1) * per_epoch
-        else:
-            per_epoch = 1
-            total = check_integer("iterations", iterations, minimum=1)
-        resume_from = check_integer("resume_from", resume_from, minimum=0)
-        if resume_from >= total:
-            raise ValueError(f"resume_from must be below {total}, got {resume_from}")
-        if resume_from > self.iteration:
-            raise ValueError(
-                f"resume_from must be at most {self.iteration}, the updates that this agent has "
-                f"made, got {resume_from}"
-            )
-        return _Run(objects, batch_size, per_epoch, total, resume_from, decay, chunk)
-
-    def _objects(self, data):
-        """The data set of an offline run, each object once, `[N, ...]`."""
-        if not isinstance(data, Trajectories):
-            return np.unique(check_states(self.env, data, "data"), axis=0)
-        return sampling.objects_seen(self.env, check_trajectories(self.env, data, "data"))
-
-    def _check_tracking(self, track_error):
+    def _check_tracking(self, track_error, is_measured):
         """Whether to take the exact error between chunks."""
+        listed = self.env.n_states is not None
         if track_error is None:
-            listed = self.env.n_states is not None and not self.env.python_reward
-            return listed and self.env.n_states <= LARGEST_TRACKED
-        if check_flag("track_error", track_error) and self.env.n_states is None:
+            costly = self.env.python_reward or is_measured
+            return listed and self.env.n_states <= LARGEST_TRACKED and not costly
+        if check_flag("track_error", track_error) and is_measured:
+            raise ValueError(
+                "track_error must be False or None with log_rewards: it would ask the environment"
+            )
+        if track_error and not listed:
             raise ValueError(
                 f"track_error must be False or None where states cannot be listed, as in {self.env}"
             )
         return track_error
 
-    def _train(self, run, objective, power, track_error, callback) -> History:
-        """Make the run's updates a chunk at a time; the agent holds each chunk's result."""
+    def _train(self, plan, objective, power, track_error, callback) -> History:
+        """Make the plan's updates a chunk at a time; the agent holds each chunk's result."""
         if "log_flow" in losses.scores_for(objective) and self._held.state_flow is None:
             with interrupts_held_back():
                 self._add_state_flow()
-        offline = run.objects is not None
-        n_given = run.batch_size if offline else 0
-        job = training.Job(self.kind, objective, run.batch_size - n_given, n_given)
+        n_made = self.iteration - plan.resume_from  # before this run
+        job = training.Job(
+            self.kind,
+            objective,
+            plan.n_sampled,
+            plan.n_given,
+            plan.keep_trajectories,
+            plan.is_measured,
+        )
         make_chunk = training.CheckedChunk(job)
-        number = self.iteration - run.resume_from
-        loss_of_updates, log_zs, evaluated_at, errors = [], [], [], []
-        for first in range(run.resume_from, run.total, run.chunk):
-            n = min(run.chunk, run.total - first)
+        if plan.replay is not None:
+            self._take_up(plan.replay, plan.batch_size)
+        record = runs.Record(plan)
+        for first in range(plan.resume_from, plan.total, plan.n_together):
+            n = min(plan.n_together, plan.total - first)
+            ends_chunk = plan.ends_chunk(first + n)
             with interrupts_held_back():
-                batches = self._batches(run, number, first, n) if offline else None
-                state = self._state_now()
-                rates, settings = self._settings(run, first, power)
-                if self._log_z_is_open and losses.learns_log_z(objective):
-                    level = training.first_log_z(job, state, settings, batches)
-                    state = training.started_at(self.kind, state, level)
+                batches = runs.given_objects(plan, self.kind.dtype, self.seed, n_made, first, n)
+                rates, settings = self._settings(plan, first, power)
+                state = self._state_to_train(job, settings, batches)
                 result = make_chunk(state, rates, tf.constant(n), settings, batches)
-                loss, log_z = self._take(result, n)
-                if track_error:
-                    evaluated_at.append(first + n)
-                    learned = evaluation.terminating_distribution(self)
-                    # Not `l1_error`, which refuses the NaN that weights out of bounds can give.
-                    errors.append(np.abs(learned - self.env.target()).sum())
-            loss_of_updates.extend(loss)
-            log_zs.extend(log_z)
-            summarise = functools.partial(
-                _summarise, run, loss_of_updates, log_zs, evaluated_at, errors
-            )
-            if callback is not None:
-                result = callback(Progress(first + n, run.total, summarise()))
-                if check_stop("callback", result):
-                    return summarise()
-        history = summarise()
-        _warn_if_log_z_travels(run, history)
+                self._take(result, n)
+                record.add(result, n)
+                if ends_chunk:
+                    self._settle()
+                    if track_error:
+                        record.add_error(first + n, self._l1_error())
+            if callback is None or not ends_chunk:
+                continue
+            seen = record.history(), record.take_trajectories()
+            if check_stop("callback", callback(Progress(first + n, plan.total, *seen))):
+                return record.history()
+        history = record.history()
+        runs.warn_if_log_z_travels(plan, history)
         return history
+
+    def _take_up(self, replay, n):
+        """Make the buffer the agent's; one that is empty gets the objects of `n` trajectories."""
+        if len(replay) == 0:
+            forward, _ = _samplers(self._kind_now())
+            # A stream apart from those of sampling and training, at a place for each update.
+            seed = tf.constant([2 * self.seed + 1, -1 - self.iteration], tf.int64)
+            gamma = tf.constant(self.gamma, self.kind.dtype)
+            with interrupts_held_back():
+                drawn = self._draw(forward, tf.constant(n), gamma, seed)
+                replay.add(drawn.terminal, drawn.log_reward)
+        self._held = self._held._replace(replay=replay)
+
+    def _l1_error(self):
+        """The exact error; not `evaluation.l1_error`, which refuses the NaN of absurd weights."""
+        return np.abs(evaluation.terminating_distribution(self) - self.env.target()).sum()
 
     @property
     def _log_z_is_open(self):
         """Whether nobody has said yet where log Z is to start."""
         return self._first_log_z is None and self.iteration == 0 and float(self.log_z) == 0
 
-    def _settings(self, run, first, power):
+    def _state_to_train(self, job, settings, batches):
+        """The state, with log Z and all state flows where the first batch puts them."""
+        state = self._state_now()
+        if not (self._log_z_is_open and losses.learns_log_z(job.objective)):
+            return state
+        level = training.first_log_z(job, state, settings, batches)
+        return training.started_at(self.kind, state, level)
+
+    def _settings(self, plan, first, power):
         """What a chunk takes beside its state: the rates of its updates, and its Settings.
 
         γ and the rates are asked anew for each chunk, so that a callback may anneal them.
         """
         dtype = self.kind.dtype
-        factors = training.learning_rates(first, run.chunk, run.total, run.decay)
+        factors = training.learning_rates(first, plan.n_together, plan.total, plan.decay)
         rates = np.outer(factors, [self.learning_rate, self.log_z_learning_rate])
-        numbers = self.adam_betas, self.gamma, power, math.inf, 0.0
+        clip_norm = math.inf if self.clip_norm is None else self.clip_norm
+        numbers = self.adam_betas, self.gamma, power, clip_norm, self.weight_decay
         numbers = (tf.constant(number, dtype) for number in numbers)
         seed = tf.constant(2 * self.seed, tf.int64)
         return tf.constant(rates, dtype), training.Settings(*numbers, seed)
 
     def _take(self, result, n):
-        """Hold the state after a chunk of `n` updates; their losses and values of log Z."""
+        """Hold the state after `n` updates, if all of them are sound. The variables get it later:
+        that takes as long as a dozen updates of a small network.
+        """
         loss, log_z = np.asarray(result.loss)[:n], np.asarray(result.log_z)[:n]
         bad = ~(np.isfinite(loss) & np.isfinite(log_z))
         bad[-1] |= training.has_diverged(result.state.weights)
@@ -619,32 +675,20 @@ class GFNAgent:
                 f"learning_rate (now {self.learning_rate:g}) or log_z_learning_rate (now "
                 f"{self.log_z_learning_rate:g}) may help; rewards must be positive"
             )
-        self._hold(self._held._replace(state=result.state))
-        return loss, log_z
-
-    def _batches(self, run, number, first, n) -> Batches:
-        """The objects of updates first, …, first + n − 1, padded to whole batches and chunks."""
-        shape = [run.chunk, run.batch_size]
-        terminal = np.tile(run.objects[0], [*shape, *[1] * len(self.env.state_shape)])
-        weight = np.zeros(shape)
-        for i in range(n):
-            epoch, batch = divmod(first + i, run.batches_per_epoch)
-            if i == 0 or batch == 0:
-                order = training.epoch_order(self.seed, number, epoch, len(run.objects))
-            chosen = order[batch * run.batch_size : (batch + 1) * run.batch_size]
-            terminal[i, : len(chosen)] = run.objects[chosen]
-            weight[i, : len(chosen)] = 1
-        return Batches(tf.constant(terminal), tf.constant(weight, self.kind.dtype))
+        self._held = self._held._replace(state=result.state)
 
 
-class _Run(NamedTuple):
-    objects: np.ndarray | None
-    batch_size: int
-    batches_per_epoch: int
-    total: int
-    resume_from: int
-    decay: str
-    chunk: int
+def _saved_buffer(path, env, arrays) -> ReplayBuffer | None:
+    """The replay buffer among the arrays of a file; ValueError if it holds what is no state."""
+    prefix = "replay_"
+    found = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    if not found:
+        return None
+    with checkpoint.refusing_others(path):
+        buffer = ReplayBuffer.from_arrays(found)
+        if len(buffer):
+            check_states(env, buffer.objects, "replay.objects")
+        return buffer
 
 
 def _check_betas(betas) -> tuple[float, float]:
@@ -655,26 +699,6 @@ def _check_betas(betas) -> tuple[float, float]:
     if not all(0 <= beta < 1 for beta in betas):
         raise ValueError(f"{allowed}, got {shown(betas)}")
     return betas
-
-
-def _warn_if_log_z_travels(run, history):
-    if run.total < FEWEST_JUDGED or abs(history.log_z_travel) < LARGEST_LAST_TRAVEL:
-        return
-    warnings.warn(
-        f"log Z was still on its way at the end: it went {history.log_z_travel:+.2g} nats in the "
-        "last quarter of the run, so the policy is not right yet. Train longer, or with a higher "
-        "log_z_learning_rate",
-        stacklevel=4,
-    )
-
-
-def _summarise(run, losses, log_zs, evaluated_at, errors) -> History:
-    """Group the updates' losses by epoch (an on-policy epoch is one update)."""
-    epoch = (run.resume_from + np.arange(len(losses))) // run.batches_per_epoch
-    starts = np.flatnonzero(np.diff(epoch, prepend=-1))
-    ends = np.append(starts[1:], len(losses))
-    loss = np.add.reduceat(losses, starts) / (ends - starts)
-    return History(loss, np.asarray(log_zs)[ends - 1], np.array(evaluated_at), np.array(errors))
 
 
 @functools.lru_cache(maxsize=64)

@@ -284,6 +284,11 @@ def objects_seen(env: Environment, trajectories: Trajectories, within: int = 2) 
     check_instance("env", env, Environment, "an Environment")
     trajectories = check_trajectories(env, trajectories, "trajectories")
     within = check_integer("within", within, minimum=0, maximum=env.max_trajectory_length)
+    return objects_near(env, trajectories, within)
+
+
+def objects_near(env, trajectories, within) -> np.ndarray:
+    """`objects_seen` of arguments that were checked before."""
     passed = tf.boolean_mask(trajectories.states[:, :-1], trajectories.actions != PADDING)
     seen = np.unique(passed, axis=0)
     for _ in range(within):

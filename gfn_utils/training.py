@@ -110,6 +110,8 @@ class Job(NamedTuple):
     """Trajectories of each update from given objects. They come after the sampled ones."""
     keep_trajectories: bool = False
     """Whether the sampled trajectories come back."""
+    is_measured: bool = False
+    """Whether all rewards are given, so that the environment is never asked."""
 
     @property
     def batch_size(self) -> int:
@@ -169,7 +171,7 @@ def compile_chunk(job: Job):
 
     The environment is taken as it is at this call (see `Snapshot`).
     """
-    snapshot = Snapshot(job.kind.env)
+    snapshot = Snapshot(job.kind.env, asks=not job.is_measured)
     program = _program(job._replace(kind=job.kind._replace(env=snapshot)))
     paying = snapshot.env if snapshot.env.python_reward else snapshot.log_rewards
     return functools.partial(program, paying)
@@ -230,8 +232,8 @@ def _program(job):
     """`compile_chunk`, but for what pays: the table of rewards, or the environment if it is to be
     asked in Python, is the function's first argument."""
     job = job._replace(kind=job.kind._replace(env=job.kind.env.env))
-    make_chunk = _chunk_with_python_reward if job.kind.env.python_reward else _compiled_chunk
-    return make_chunk(job)
+    asks_python = job.kind.env.python_reward and not job.is_measured
+    return (_chunk_with_python_reward if asks_python else _compiled_chunk)(job)
 
 
 def _compiled_chunk(job):

@@ -12,7 +12,7 @@ import tensorflow as tf
 from own_environments import Subsets, Words
 from same_agents import assert_different, assert_same, everything
 from scipy.stats import kstest
-from small_jobs import BOTH_WAYS, GRID, OFFLINE, ON_POLICY, job_of, small_agent
+from small_jobs import BOTH_WAYS, CHUNK, GRID, OFFLINE, ON_POLICY, job_of, small_agent
 
 import gfn_utils
 from gfn_utils import (
@@ -21,6 +21,8 @@ from gfn_utils import (
     HyperGrid,
     checkpoint,
     evaluation,
+    runs,
+    sampling,
     training,
 )
 from gfn_utils.networks import DenseNetwork
@@ -276,6 +278,8 @@ def test_all_settings_come_back(tmp_path):
         "state_flow": True,
         "adam_betas": (0.5, 0.75),
         "first_weights": "fan_in",
+        "clip_norm": 2.5,
+        "weight_decay": 0.125,
     }
     env = HyperGrid(1, 9, r0=0.1, r1=0.25, r2=3.0)
     GFNAgent(env, **settings).save(tmp_path / "agent.npz")
@@ -292,11 +296,13 @@ def test_a_file_that_does_not_say_how_the_weights_began(tmp_path):
     agent = small_agent(seed=3)
     agent.train(**ON_POLICY)
     description = agent.describe()
-    del description["arguments"]["first_weights"]
+    for later in ("first_weights", "clip_norm", "weight_decay"):
+        del description["arguments"][later]
     checkpoint.write(tmp_path / "agent.npz", description, agent._held.state)
     loaded = GFNAgent.load(tmp_path / "agent.npz")
     assert_same(loaded, agent)
     assert loaded.first_weights == "small_heads"
+    assert (loaded.clip_norm, loaded.weight_decay, loaded.replay) == (None, 0.0, None)
 
 
 def test_a_failing_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -534,6 +540,18 @@ CONSTRUCTIONS = {
         lambda: small_agent(log_z_learning_rate=np.inf),
         "log_z_learning_rate must be finite and above 0, got inf",
     ),
+    "no room for a gradient": (
+        lambda: small_agent(clip_norm=0),
+        "clip_norm must be finite and above 0, got 0",
+    ),
+    "clipped at infinity": (
+        lambda: small_agent(clip_norm=np.inf),
+        "clip_norm must be finite and above 0, got inf",
+    ),
+    "weights that grow": (
+        lambda: small_agent(weight_decay=-0.1),
+        "weight_decay must be finite and at least 0, got -0.1",
+    ),
     "unknown dtype": (
         lambda: small_agent(dtype="float16"),
         "dtype must be one of 'float64', 'float32', got 'float16'",
@@ -689,6 +707,26 @@ CALLS = {
         train(resume_from=20),
         "resume_from must be",
     ),
+    "neighbours at a negative distance": (
+        lambda agent: agent.train(small_agent().sample(2), epochs=1, neighbours_within=-1),
+        "neighbours_within must be an integer of at least 0, got -1",
+    ),
+    "kept trajectories that nobody takes": (
+        train(keep_trajectories=True),
+        "keep_trajectories needs a callback",
+    ),
+    "kept trajectories of no truth value": (
+        train(keep_trajectories="yes", callback=print),
+        "keep_trajectories must be True or False, got 'yes'",
+    ),
+    "kept trajectories of given objects": (
+        train_offline(keep_trajectories=True, callback=print),
+        "keep_trajectories goes with iterations, on policy, and not with data",
+    ),
+    "more kept trajectories than there is room for": (
+        train(keep_trajectories=True, callback=print, batch_size=10_000, chunk=10_000),
+        "keep_trajectories must find room for the trajectories of a chunk: 62,500,000 of",
+    ),
     "data outside the grid": (
         train_offline(data=[[0, 9]]),
         f"data[0] must be a state of {GRID}, got [0, 9]",
@@ -729,6 +767,51 @@ def test_trajectories_in_lists_and_variables_train_as_those_in_tensors():
     agent.train(lists, epochs=1)
     other.train(again, epochs=1)
     assert_same(agent, other)
+
+
+def test_trajectories_stand_for_all_objects_so_many_actions_away():
+    data = small_agent().sample(1)
+    data_sets = [runs.data_set(GRID, data, None, within).objects for within in (0, 1, 2, 10**9)]
+    for within, objects in enumerate(data_sets[:3]):
+        np.testing.assert_array_equal(objects, sampling.objects_seen(GRID, data, within))
+    assert len({len(objects) for objects in data_sets}) == 4
+    assert len(data_sets[-1]) == GRID.n_states
+    agent, by_default, other = small_agent(), small_agent(), small_agent()
+    job = {"epochs": 2, "batch_size": 6, "chunk": CHUNK}
+    agent.train(data_sets[2], **job)
+    by_default.train(data, **job)
+    other.train(data, neighbours_within=0, **job)
+    assert_same(by_default, agent)
+    assert_different(other, agent)
+
+
+def test_trajectories_are_handed_over_as_they_were_drawn():
+    kept = []
+
+    def keep(progress):
+        kept.append(progress.trajectories)
+
+    agent, other = small_agent(), small_agent()
+    history = agent.train(**ON_POLICY, keep_trajectories=True, callback=keep)
+    other.train(**ON_POLICY, callback=lambda progress: kept.append(progress.trajectories))
+    assert_same(agent, other)
+    kept, none = kept[:4], kept[4:]
+    assert none == [None] * 4
+    assert [len(chunk.terminal) for chunk in kept] == [6 * 7, 6 * 7, 6 * 7, 6 * 3]
+    for chunk in kept:
+        sampling.check_trajectories(GRID, chunk, "kept")
+        last = chunk.states.numpy()[np.arange(len(chunk.actions)), n_actions(chunk) - 1]
+        np.testing.assert_array_equal(last, chunk.terminal)
+        np.testing.assert_allclose(chunk.log_reward, GRID.log_reward(chunk.terminal), rtol=1e-12)
+    # The first batch was drawn by the untrained policy, and log Z put where its loss is least.
+    first = sampling.Trajectories(*(each[:6] for each in kept[0]))
+    log_pf, log_pb = sampling.log_probabilities(GRID, small_agent().log_policy, first)
+    log_ratio = np.sum(log_pf - log_pb, axis=1) - first.log_reward
+    assert history.loss[0] == pytest.approx(np.var(log_ratio), rel=1e-10)
+
+
+def n_actions(trajectories):
+    return np.count_nonzero(trajectories.actions.numpy() >= 0, axis=1)
 
 
 @pytest.mark.parametrize(("call", "message"), CALLS.values(), ids=CALLS)

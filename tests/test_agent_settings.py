@@ -9,11 +9,14 @@ from small_jobs import GRID, ON_POLICY, small_agent
 from gfn_utils import GFNAgent, HyperGrid
 
 
-@pytest.mark.parametrize("name", ["learning_rate", "log_z_learning_rate", "gamma"])
+@pytest.mark.parametrize(
+    "name", ["learning_rate", "log_z_learning_rate", "gamma", "clip_norm", "weight_decay"]
+)
 def test_rates_are_checked_whenever_they_are_set(name, tmp_path):
     agent = small_agent()
     before = getattr(agent, name)
-    for wrong in (-0.1, float("nan"), "0.1", None, [0.1], True):
+    none = [] if name == "clip_norm" else [None]
+    for wrong in (-0.1, float("nan"), "0.1", *none, [0.1], True):
         with pytest.raises((TypeError, ValueError), match=f"{name} must be"):
             setattr(agent, name, wrong)
         assert getattr(agent, name) == before
@@ -30,6 +33,34 @@ def test_a_rate_that_was_set_takes_effect():
     for each in (agent, as_made):
         each.train(**ON_POLICY)
     assert_same(agent, as_made)
+
+
+def one_update(**settings):
+    """The weights of policy and log Z after one update, and before it."""
+    agent = small_agent(log_z=3.0, first_weights="fan_in", **settings)
+    before = [weight.numpy() for weight in [*agent.policy.weights, agent.log_z]]
+    agent.train(**{**ON_POLICY, "iterations": 1})
+    return [weight.numpy() for weight in [*agent.policy.weights, agent.log_z]], before
+
+
+def test_kernels_alone_decay():
+    rate, decay = 0.01, 0.5
+    free, before = one_update(learning_rate=rate)
+    decayed, _ = one_update(learning_rate=rate, weight_decay=decay)
+    for found, expected, weight in zip(decayed, free, before, strict=True):
+        shrunk = rate * decay * weight if weight.ndim == 2 else 0 * weight
+        np.testing.assert_allclose(found, expected - shrunk, rtol=1e-13, atol=1e-15)
+
+
+def test_a_gradient_is_clipped_at_its_norm():
+    free, before = one_update()
+    for found, expected in zip(one_update(clip_norm=1e9)[0], free, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    # Adam divides a gradient by its length, but for 1e-7: it notices what is shorter than that.
+    moved = [np.abs(w - b).max() for w, b in zip(free, before, strict=True)]
+    clipped, _ = one_update(clip_norm=1e-12)
+    for found, weight, far in zip(clipped, before, moved, strict=True):
+        assert np.abs(found - weight).max() < 1e-4 * far
 
 
 @pytest.mark.parametrize("betas", [(0.9, 1.0), (-0.1, 0.9), (0.9,), 0.9, "ab", None, (0.9, "x")])

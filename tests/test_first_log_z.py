@@ -9,8 +9,8 @@ from own_environments import Words
 from small_jobs import BOTH_WAYS, GRID, ON_POLICY, small_agent
 
 from gfn_utils import GFNAgent, HyperGrid, LeftToRightSequences, evaluation, losses, sampling
-from gfn_utils.agent import History
 from gfn_utils.environments import Environment, PaintedGrid
+from gfn_utils.runs import History
 
 
 def painted(env, factor):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gfn_utils import GFNAgent, HyperGrid
-from gfn_utils.agent import History
 from gfn_utils.classroom import plotting, widgets
+from gfn_utils.runs import History
 
 GRID = HyperGrid(2, 4)
 CUBE = HyperGrid(3, 4)

@@ -8,11 +8,12 @@ import ipywidgets
 import numpy as np
 
 from gfn_utils import evaluation, losses
-from gfn_utils.agent import GFNAgent, History
+from gfn_utils.agent import GFNAgent
 from gfn_utils.classroom import plotting
 from gfn_utils.classroom.live_training import DEFAULT_SETTINGS, LiveTraining, Settings
 from gfn_utils.classroom.plotting import DRAWING, new_figure, png_of
 from gfn_utils.classroom.widgets import Picture, display_control, labelled, row
+from gfn_utils.runs import History
 from gfn_utils.validation import check_flag, check_instance
 
 UPDATES_A_PICTURE = (20, 40, 100, 200, 500)

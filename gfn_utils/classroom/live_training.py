@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from gfn_utils import checkpoint, losses
-from gfn_utils.agent import DECAYS, GFNAgent, History, Progress
+from gfn_utils.agent import GFNAgent
+from gfn_utils.runs import DECAYS, History, Progress
 from gfn_utils.training import LARGEST_BATCH
 from gfn_utils.validation import (
     check_choice,

@@ -27,16 +27,16 @@ class Snapshot:
     Where that many are listed, `log_rewards` `[n_states]` in nats is an argument of the program,
     and environments that differ in nothing else share one. Elsewhere it is None. A program that
     does not take them asks for snapshots that are equal only if the rewards of these states are the
-    same, too: `with_rewards`.
+    same, too: `with_rewards`. Without `asks` none are asked, and `log_rewards` is None.
     """
 
-    def __init__(self, env: Environment, with_rewards: bool = False):
+    def __init__(self, env: Environment, with_rewards: bool = False, asks: bool = True):
         self.env = env
         listed = env.n_states is not None and env.n_states <= LARGEST_TABLE
         states = env.states() if listed else _first_states(env)
-        asked = has_table(env) or with_rewards
-        log_reward = env.log_reward(states) if asked else None
-        self.log_rewards = tf.cast(log_reward, tf.float64) if has_table(env) else None
+        in_table = asks and has_table(env)
+        log_reward = env.log_reward(states) if in_table or with_rewards else None
+        self.log_rewards = tf.cast(log_reward, tf.float64) if in_table else None
         mask = env.forward_mask(states)
         seen = (
             mask,
