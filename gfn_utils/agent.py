@@ -99,10 +99,11 @@ class GFNAgent:
 
     Attributes: `env`; `policy`, a keras.Model from `env.encode(states)` to the unmasked logits
     of P_F `[B, n_actions]` and P_B `[B, n_actions − 1]`; `log_z`, a variable in nats;
-    `state_flow`, a keras layer or None, on the policy's last hidden one by default, on encoded
-    states with `network`; `seed`; `iteration`, the number of updates made so far. Weights and log Z may be given other values
-    (`policy.set_weights(...)`, `log_z.assign(...)`), but not replaced by other objects. `gamma`,
-    `learning_rate`, `log_z_learning_rate` and `adam_betas` can be set.
+    `state_flow`, None or a keras layer, on the policy's last hidden one or, with a `network` of
+    your own, on encoded states; `seed`; `iteration`, the number of updates made so far. Weights
+    and log Z may be given other values (`policy.set_weights(...)`, `log_z.assign(...)`), but not
+    replaced by other objects. `gamma`, `learning_rate`, `log_z_learning_rate` and `adam_betas` can
+    be set.
 
     Args:
         env: what to build (see `Environment`).

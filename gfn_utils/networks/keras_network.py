@@ -20,9 +20,8 @@ from gfn_utils.networks.own_model import (
 )
 from gfn_utils.validation import check_function, check_integer, shown
 
-
-FIRST_SEED = layer_seed(0, 0)
-"""That of the pattern, and of a model that is built by the seed 0."""
+SEED_OF_PATTERN = 1
+"""Odd, as no `layer_seed` is."""
 
 
 class KerasNetwork:
@@ -53,10 +52,10 @@ class KerasNetwork:
         check_function("network", build, "a function build(env) that gives a keras.Model")
         self.function = build
         self._env, self._dtype, self._states = env, dtype, tried(env)
-        self._pattern = build_model(build, env, dtype, FIRST_SEED)
+        self._pattern = build_model(build, env, dtype, SEED_OF_PATTERN)
         self.form = form_of(self._pattern)
         check_model(self._pattern, env, dtype)
-        check_said(self, self._pattern.weights, env, dtype)
+        check_said(self, self._pattern, env, dtype)
         told = is_told_completely(self._pattern, self.form)
         self._key = (repr(self.form), dtype) if told else object()
 
@@ -74,12 +73,15 @@ class KerasNetwork:
         of_model = [trained for *_, trained in self.form.weights]
         return [*of_model, *of_model, True, True] if state_flow else of_model
 
-    def build(self, env: Environment, dtype: str = "float64", seed: int = 0) -> keras.Model:
-        """A new model, whose weights `seed` decides.
+    def build(
+        self, env: Environment, dtype: str = "float64", seed: int | None = None
+    ) -> keras.Model:
+        """A new model, whose weights `seed` decides; without a seed they are those of the pattern.
 
-        Raises ValueError if it is another than those before, or shares weights with them, or if
-        the seed, if it is 0, gave other weights before.
+        Raises ValueError if it is another model than the pattern, or shares weights with it.
         """
+        if seed is None:
+            return self._build(env, dtype, SEED_OF_PATTERN)
         return self._build(env, dtype, layer_seed(check_integer("seed", seed, minimum=0), 0))
 
     def _build(self, env, dtype, seed):
@@ -95,7 +97,7 @@ class KerasNetwork:
         changed = difference(self.form, form_of(model))
         if changed:
             raise ValueError(f"network must build the same model each time, but {changed}")
-        if seed == FIRST_SEED:
+        if seed == SEED_OF_PATTERN:
             self._check_chance(model)
         expected = logits_of(model(encoded(env, self._states, dtype), training=False), dtype)
         found, _ = self.logits(env, model.weights).evaluate(self._states)

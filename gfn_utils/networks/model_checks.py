@@ -7,7 +7,7 @@ import tensorflow as tf
 from gfn_utils.environments import Environment
 from gfn_utils.environments.snapshot import first_states
 from gfn_utils.networks.own_model import encoded
-from gfn_utils.validation import shown
+from gfn_utils.validation import in_short, shown
 
 ROUNDING = {"float64": 1e-7, "float32": 1e-2}
 """A difference below this part of the largest logit is taken for rounding: some processors multiply
@@ -55,20 +55,14 @@ def check_model(model: keras.Model, env: Environment, dtype: str) -> None:
 def _check_outputs(outputs, n_actions, size):
     single, pair = [[size, 2 * n_actions - 1]], [[size, n_actions], [size, n_actions - 1]]
     several = outputs if isinstance(outputs, list | tuple) else [outputs]
-    forms = [getattr(output, "shape", shown(output)) for output in several]
-    forms = [list(form) if isinstance(form, tuple | tf.TensorShape) else form for form in forms]
-    floats = all(
-        tf.as_dtype(output.dtype).is_floating for output in several if tf.is_tensor(output)
-    )
-    if forms not in (single, pair) or not floats:
-        kinds = [getattr(getattr(output, "dtype", None), "name", "") for output in several]
-        came = " and ".join(
-            f"{kind} {form}".strip() for kind, form in zip(kinds, forms, strict=True)
-        )
+    forms = [list(each.shape) if tf.is_tensor(each) else shown(each) for each in several]
+    kinds = [each.dtype.name if tf.is_tensor(each) else "" for each in several]
+    if forms not in (single, pair) or not all("float" in kind for kind in kinds):
+        came = [f"{kind} {form}".strip() for kind, form in zip(kinds, forms, strict=True)]
         raise ValueError(
             "network must give the unmasked logits of P_F and P_B as floats, one tensor of shape "
-            f"{single[0]} or the pair of shapes {pair[0]} and {pair[1]}, for {size} states of "
-            f"{n_actions} actions, got {came or 'nothing'}"
+            f"{single[0]} or the pair of shapes {pair[0]} and {pair[1]} for B = {size} and "
+            f"{n_actions} actions, got {' and '.join(came) or 'nothing'}"
         )
 
 
@@ -95,38 +89,14 @@ def _check_that_stays(model, features):
         )
 
 
-def check_said(network, variables, env: Environment, dtype: str) -> None:
+def check_said(network, model: keras.Model, env: Environment, dtype: str) -> None:
     """Raise ValueError unless the logits are finite and a function of weights and state alone.
 
-    Asked as compiled programs ask, which are traced for any number of states. So that a head that
-    begins at 0 hides nothing, other weights are tried, too.
+    So that a head that begins at 0 hides nothing, other weights than the first are tried, too.
     """
-    strangers = []
-
-    states, weights = tried(env), [tf.convert_to_tensor(variable) for variable in variables]
-    forms = [tf.TensorSpec(weight.shape, weight.dtype) for weight in weights]
-
-    @tf.function(
-        autograph=False, input_signature=[forms, tf.TensorSpec([None, *env.state_shape], tf.int32)]
-    )
-    def say(weights, states):
-        with tf.GradientTape() as tape:
-            logits, _ = network.logits(env, weights).evaluate(states)
-        strangers.extend(tape.watched_variables())
-        return logits
-
-    try:
-        first = say(weights, states)
-    except Exception as error:
-        raise ValueError(
-            "network must build a model that can be compiled for any number of states (with "
-            f"`tf.shape(x)[0]`, not `x.shape[0]`), got {type(error).__name__}: {error}"
-        ) from error
-    if strangers:
-        raise ValueError(
-            "network must hold all of its weights in layers, or by self.add_weight, got the "
-            f"variable {strangers[0].name!r} beside them, which would not be trained"
-        )
+    states, weights = tried(env), [tf.convert_to_tensor(weight) for weight in model.weights]
+    say = _compiled(network, env, weights)
+    first = say(weights, states)
     if not np.isfinite(first).all():
         row = int(np.argmin(np.isfinite(first).all(axis=1)))
         raise ValueError(
@@ -135,8 +105,8 @@ def check_said(network, variables, env: Environment, dtype: str) -> None:
         )
     rng = np.random.default_rng(0)
     weights = [
-        weight + rng.uniform(-0.1, 0.1, weight.shape) if variable.trainable else weight
-        for weight, variable in zip(weights, variables, strict=True)
+        weight + rng.uniform(-0.1, 0.1, weight.shape) if trained else weight
+        for weight, trained in zip(weights, network.trained(), strict=True)
     ]
     usual = say(weights, states)
     if not same_logits(say(weights, states), usual, dtype):
@@ -149,3 +119,31 @@ def check_said(network, variables, env: Environment, dtype: str) -> None:
                 f"{states[row].numpy().tolist()} it says {shown(alone.numpy().tolist())} alone and "
                 f"{shown(usual[row].numpy().tolist())} beside others"
             )
+
+
+def _compiled(network, env, weights):
+    """A function from weights and any number of states to logits, as samplers compile it."""
+    strangers = []
+
+    def say(weights, states):
+        with tf.GradientTape() as tape:
+            logits, _ = network.logits(env, weights).evaluate(states)
+        strangers.extend(tape.watched_variables())
+        return logits
+
+    forms = [tf.TensorSpec(weight.shape, weight.dtype) for weight in weights]
+    form_of_states = tf.TensorSpec([None, *env.state_shape], tf.int32)
+    try:
+        # The other way to call it warns of many agents as of one function compiled too often.
+        compiled = tf.function(say, autograph=False).get_concrete_function(forms, form_of_states)
+    except Exception as error:
+        raise ValueError(
+            "network must build a model that can be compiled for any number of states (with "
+            f"`tf.shape(x)[0]`, not `x.shape[0]`), got {in_short(error)}"
+        ) from error
+    if strangers:
+        raise ValueError(
+            "network must hold all of its weights in layers, or by self.add_weight, got the "
+            f"variable {strangers[0].name!r} beside them, which would not be trained"
+        )
+    return compiled

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from gfn_utils.environments import Environment
-from gfn_utils.validation import shown
+from gfn_utils.validation import in_short, shown
 
 Build = Callable[[Environment], keras.Model]
 
@@ -65,7 +65,7 @@ def build_model(build: Build, env: Environment, dtype: str, seed: int) -> keras.
                 raise ValueError(
                     "network must build a model that takes env.encode(states), "
                     f"{features.dtype.name} [B, {', '.join(map(str, features.shape[1:]))}], but "
-                    f"called on B = 2 initial states it raised {type(error).__name__}: {error}"
+                    f"called on B = 2 initial states it raised {in_short(error)}"
                 ) from error
             return model
 
