@@ -264,10 +264,11 @@ def _check_layers(description, weights):
     """Refuse layers of other sizes than the file has weights for."""
     arguments, network = description["arguments"], description.get("network")
     if network is not None:
-        forms = [[list(weight.shape), str(weight.dtype)] for weight in weights]
+        *forms, log_z = [[list(weight.shape), str(weight.dtype)] for weight in weights]
         told = [weight[1:3] for weight in Form(**network).weights]
-        of_flow = len(told) if check_flag("state_flow", arguments["state_flow"]) else 0
-        if forms[: len(told)] != told or forms[len(told) :][:of_flow] != told[:of_flow]:
+        if check_flag("state_flow", arguments["state_flow"]):
+            told = [*told, *told, *forms[-2:]]  # the read-out is of another making
+        if forms != told or log_z != [[], arguments["dtype"]]:
             raise ValueError("its weights are not those that it describes")
         return
     hidden = arguments["hidden"]

@@ -56,10 +56,10 @@ def transformer(env, width=16):
 
 
 def convolution(env, channels=8):
-    """Two layers of convolution over the picture of a PictureGrid."""
+    """Two layers of convolution over the picture of a PictureGrid, the second at half its size."""
     inputs = inputs_of(env)
     picture = layers.Conv2D(channels, 3, padding="same", activation="relu")(inputs)
-    picture = layers.Conv2D(channels, 3, padding="same", activation="relu")(picture)
+    picture = layers.Conv2D(channels, 3, 2, padding="same", activation="relu")(picture)
     return heads(env, inputs, layers.Dense(32, activation="relu")(layers.Flatten()(picture)))
 
 

@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import json
 import random
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ Build = Callable[[Environment], keras.Model]
 
 UNTOLD = {"build_config", "registered_name", "quantization_config"}
 """What Keras writes of a layer and what does not decide what the layer does."""
+POINTING = {"keras_history", "input_layers", "output_layers"}
 TOLD = ("keras.src.layers.", "keras.src.models.")
 NOT_TOLD = ("keras.src.layers.preprocessing.", "keras.src.layers.core.lambda")
 """Modules of layers of which Keras writes all, and among them of those that keep more."""
@@ -108,21 +110,35 @@ def form_of(model: keras.Model) -> Form:
     weights = [[w.path, list(w.shape), w.dtype, bool(w.trainable)] for w in model.weights]
     layers = None
     if type(model).__module__.startswith("keras."):
-        with contextlib.suppress(Exception):  # a layer of one's own need not tell
+        # A layer of one's own need not tell, and of a lambda Keras warns.
+        with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
             told = keras.saving.serialize_keras_object(model)["config"]
             layers = json.loads(json.dumps(_telling(told)))
     return Form(weights, layers)
 
 
-def _telling(told):
-    """What Keras tells, without how the first weights are drawn and what decides nothing."""
-    if isinstance(told, dict):
-        return {
-            name: _telling(value)
-            for name, value in told.items()
-            if name not in UNTOLD and not name.endswith("initializer")
-        }
-    return [_telling(value) for value in told] if isinstance(told, list | tuple) else told
+def _telling(told, numbers=None):
+    """What Keras tells, without how the first weights are drawn and what decides nothing.
+
+    Where a layer is pointed at by its name, its number takes the place of that: a name may change.
+    """
+    if isinstance(told, list | tuple):
+        return [_telling(value, numbers) for value in told]
+    if not isinstance(told, dict):
+        return told
+    if isinstance(told.get("layers"), list):
+        numbers = {layer.get("name"): number for number, layer in enumerate(told["layers"])}
+    return {
+        name: _numbered(value, numbers) if name in POINTING else _telling(value, numbers)
+        for name, value in told.items()
+        if name not in UNTOLD and not name.endswith("initializer")
+    }
+
+
+def _numbered(told, numbers):
+    if isinstance(told, list | tuple):
+        return [_numbered(value, numbers) for value in told]
+    return numbers.get(told, told) if isinstance(told, str) else told
 
 
 def is_told_completely(model: keras.Model, form: Form) -> bool:
@@ -162,7 +178,7 @@ def difference(old: Form, new: Form) -> str | None:
         return f"it {has} weight {len(fewer)}, {more[len(fewer)][0]} of {_shown(more[len(fewer)])}"
     if old.layers is None or new.layers is None:
         return None
-    return _difference(old.layers, new.layers, "its form")
+    return _difference(old.layers, new.layers, "the model")
 
 
 def _shown(weight):
@@ -171,11 +187,11 @@ def _shown(weight):
 
 
 def _difference(old, new, place):
-    """The first place at which what was told differs; a name that one Keras tells and another does
-    not is passed over."""
+    """The first place at which what was told differs. Names are passed over, and what one version
+    of Keras tells and another does not."""
     if isinstance(old, dict) and isinstance(new, dict):
         place = _name_of(new) or place
-        both = [(name, f"{name} of {place}") for name in new if name in old]
+        both = [(name, f"{name} of {place}") for name in new if name in old and name != "name"]
         found = (_difference(old[name], new[name], there) for name, there in both)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         found = (_difference(*each, place) for each in zip(old, new, strict=True))
