@@ -18,8 +18,8 @@ from gfn_utils.environments.fingerprint import fingerprint
 from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.environments.snapshot import Snapshot
 from gfn_utils.interrupts import interrupts_held_back, interrupts_let_through
-from gfn_utils.networks import DenseNetwork
-from gfn_utils.networks.dense import DTYPES
+from gfn_utils.networks import DenseNetwork, KerasNetwork
+from gfn_utils.networks.dense import DTYPES, FIRST_WEIGHTS, HIDDEN
 from gfn_utils.replay import ReplayBuffer
 from gfn_utils.runs import History, Progress
 from gfn_utils.sampling import Trajectories
@@ -44,7 +44,7 @@ class _Held(NamedTuple):
 
     state: TrainingState
     kind: Kind
-    state_flow: keras.layers.Dense | None
+    state_flow: keras.Layer | None
     seed: int
     n_sampled: int
     replay: ReplayBuffer | None = None
@@ -61,10 +61,11 @@ class GFNAgent:
 
     Attributes: `env`; `policy`, a keras.Model from `env.encode(states)` to the unmasked logits
     of P_F `[B, n_actions]` and P_B `[B, n_actions − 1]`; `log_z`, a variable in nats;
-    `state_flow`, a keras layer on the policy's last hidden one or None; `seed`; `iteration`, the
-    number of updates made so far. Weights and log Z may be given other values
-    (`policy.set_weights(...)`, `log_z.assign(...)`), but not replaced by other objects. `gamma`,
-    `learning_rate`, `log_z_learning_rate`, `adam_betas`, `clip_norm` and `weight_decay` can be set.
+    `state_flow`, None or a keras layer, on the policy's last hidden one or, with a `network` of
+    your own, on encoded states; `seed`; `iteration`, the number of updates made so far. Weights
+    and log Z may be given other values (`policy.set_weights(...)`, `log_z.assign(...)`), but not
+    replaced by other objects. `gamma`, `learning_rate`, `log_z_learning_rate`, `adam_betas`,
+    `clip_norm` and `weight_decay` can be set.
 
     Args:
         env: what to build (see `Environment`).
@@ -95,6 +96,12 @@ class GFNAgent:
             kernels, which are the weights of two axes or more, shrink by the factor 1 − rate·λ.
             Biases and log Z do not: log Z is a sum over all rewards, and 0 is no better a guess of
             it than another number.
+        network: in place of `hidden` and `first_weights` a network of your own: a function
+            build(env) that makes any keras.Model from `env.encode(states)`, `[B, ...]`, to unmasked
+            logits, one tensor `[B, 2·n_actions − 1]` (P_F first) or the pair. Its layers are of
+            `dtype`, and `seed` decides their first weights. It is called each time a model is
+            needed, and each time must make the same anew. A model that a call changes
+            (BatchNormalization, Dropout) cannot be a policy. State flows are a second such model.
 
     The optimiser is Adam, with these two, and no Keras optimizer can take its place: under
     TensorFlow those keep their state in variables of their own (Keras refuses `stateless_apply`
@@ -107,7 +114,7 @@ class GFNAgent:
     def __init__(
         self,
         env: Environment,
-        hidden: tuple[int, ...] = (32, 32),
+        hidden: tuple[int, ...] = HIDDEN,
         gamma: float = 0.5,
         seed: int = 0,
         learning_rate: float = 0.01,
@@ -116,10 +123,11 @@ class GFNAgent:
         dtype: str = "float64",
         backward_policy: str = "learned",
         state_flow: bool = False,
-        first_weights: str = "small_heads",
+        first_weights: str = FIRST_WEIGHTS[0],
         log_z: float | None = None,
         clip_norm: float | None = None,
         weight_decay: float = 0.0,
+        network: Callable[[Environment], keras.Model] | None = None,
     ):
         check_attributes(env)
         check_choice("dtype", dtype, DTYPES)
@@ -135,7 +143,12 @@ class GFNAgent:
         self.weight_decay = weight_decay
         self._turns = []
         self._settled = None
-        network = DenseNetwork(hidden, first_weights)
+        if network is None:
+            network = DenseNetwork(hidden, first_weights)
+        elif hidden is not HIDDEN or first_weights != FIRST_WEIGHTS[0]:
+            raise ValueError("network takes the place of hidden and first_weights: give it alone")
+        elif not isinstance(network, KerasNetwork):  # of which `load` has made one
+            network = KerasNetwork(network, env, dtype)
         self._policy = network.build(env, dtype)
         self._log_z = tf.Variable(0.0, dtype=dtype, name="log_z")
         kind = Kind(env, network, dtype, backward_policy)
@@ -171,8 +184,13 @@ class GFNAgent:
         return self._log_z
 
     @property
-    def state_flow(self) -> keras.layers.Dense | None:
-        """The third head, log F(s) in nats, if there is one."""
+    def network(self) -> Callable[[Environment], keras.Model] | None:
+        """The function that builds a network of one's own, or None for the default network."""
+        return getattr(self.kind.network, "function", None)
+
+    @property
+    def state_flow(self) -> keras.Layer | None:
+        """What gives log F(s) in nats, if there is such."""
         self._settle()
         return self._held.state_flow
 
@@ -231,9 +249,9 @@ class GFNAgent:
         self._weight_decay = check_number("weight_decay", value, minimum=0.0)
 
     @property
-    def first_weights(self) -> str:
-        """How the first weights are drawn."""
-        return self.kind.network.first_weights
+    def first_weights(self) -> str | None:
+        """How the first weights of the default network are drawn; None for one's own."""
+        return getattr(self.kind.network, "first_weights", None)
 
     @property
     def iteration(self) -> int:
@@ -247,7 +265,7 @@ class GFNAgent:
 
     def __repr__(self):
         return (
-            f"GFNAgent({self.env!r}, hidden={self.kind.network.hidden}, gamma={self.gamma:g}, "
+            f"GFNAgent({self.env!r}, {self.kind.network!r}, gamma={self.gamma:g}, "
             f"seed={self.seed}, iteration={self.iteration})"
         )
 
@@ -447,27 +465,37 @@ class GFNAgent:
     def _write(self, path, **others):
         """Save, and put the arrays `others` into the same file."""
         with interrupts_held_back():
-            answers = fingerprint(self.env)
+            answers, state = fingerprint(self.env), self._state_now()
             if self.replay is not None:
                 held = self.replay.to_arrays()
                 others |= {f"replay_{name}": array for name, array in held.items()}
-            checkpoint.write(path, self.describe(), self._state_now(), answers, **others)
+            if self.network is not None:
+                others[checkpoint.LOGITS] = self.kind.network.said(state.weights)
+            checkpoint.write(path, self.describe(), state, answers, **others)
 
     @classmethod
-    def load(cls, path, env: Environment | None = None) -> "GFNAgent":
+    def load(
+        cls,
+        path,
+        env: Environment | None = None,
+        network: Callable[[Environment], keras.Model] | None = None,
+    ) -> "GFNAgent":
         """Read an agent that `save` wrote.
 
-        An environment of this package is made anew; one of your own must be given as `env`.
+        An environment of this package is made anew; one of your own must be given as `env`, and
+        a network of your own as `network`, the function that the agent was made with.
         Raises FileNotFoundError if there is no such file, ValueError if it is damaged, not an
-        agent's, or an agent's of another environment, which it then says in what it differs.
+        agent's, or an agent's of another environment or network, which it then says in what they
+        differ.
         """
-        return cls._of_saved(path, checkpoint.read(path), env)
+        return cls._of_saved(path, checkpoint.read(path), env, network)
 
     @classmethod
-    def _of_saved(cls, path, saved: checkpoint.Saved, env):
+    def _of_saved(cls, path, saved: checkpoint.Saved, env, network=None):
         env = checkpoint.environment_of(path, saved, env)
+        network = checkpoint.network_of(path, saved, env, network)
         with checkpoint.refusing_others(path):
-            agent = cls(env, **saved.description["arguments"])
+            agent = cls(env, network=network, **saved.description["arguments"])
         checkpoint.check_shapes(path, saved.state, agent._held.state)
         held = agent._held._replace(
             state=saved.state,
@@ -480,11 +508,16 @@ class GFNAgent:
     def describe(self) -> dict:
         """What a saved file says of the agent, beside its arrays: environment and arguments."""
         network, dtype, backward_policy, state_flow = self.kind[1:]
+        if self.network is None:
+            form, chosen = {}, {"hidden": network.hidden, "first_weights": network.first_weights}
+        else:
+            form, chosen = {"network": network.form._asdict()}, {}
         return {
             **checkpoint.describe_environment(self.env),
+            **form,
             "n_sampled": self._held.n_sampled,
             "arguments": {
-                "hidden": network.hidden,
+                **chosen,
                 "gamma": self.gamma,
                 "seed": self.seed,
                 "learning_rate": self.learning_rate,
@@ -493,7 +526,6 @@ class GFNAgent:
                 "dtype": dtype,
                 "backward_policy": backward_policy,
                 "state_flow": state_flow,
-                "first_weights": network.first_weights,
                 "log_z": self._first_log_z,
                 "clip_norm": self.clip_norm,
                 "weight_decay": self.weight_decay,

@@ -19,8 +19,13 @@ import tensorflow as tf
 from gfn_utils import environments
 from gfn_utils.environments import Environment
 from gfn_utils.environments.fingerprint import TOLERANCE, Fingerprint, difference, fingerprint
+from gfn_utils.networks import KerasNetwork
+from gfn_utils.networks.dense import DTYPES
+from gfn_utils.networks.model_checks import same_logits
+from gfn_utils.networks.own_model import Form
+from gfn_utils.networks.own_model import difference as difference_of_forms
 from gfn_utils.training import TrainingState
-from gfn_utils.validation import check_integer, shown
+from gfn_utils.validation import check_choice, check_flag, check_integer, shown
 
 try:
     import fcntl
@@ -33,6 +38,9 @@ FORMATS = {FORMAT, "gfn_utils agent 1"}
 SECONDS_OF_A_SAVE = 3600
 """Where files cannot be locked, a temporary one of this age is no longer being written."""
 DESCRIBED = {"environment", "settings", "n_sampled", "arguments"}
+"""And the form of the `network`, if it is one of one's own."""
+LOGITS = "network_logits"
+"""The array of what a network of one's own said of some states."""
 FINGERPRINT = {
     "states": np.int32,
     "log_reward": np.float64,
@@ -50,6 +58,8 @@ class Saved(NamedTuple):
     state: TrainingState
     fingerprint: Fingerprint | None
     """The environment's answers when the agent was saved."""
+    logits: np.ndarray | None
+    """Those that a network of one's own gave then of some states (`KerasNetwork.said`)."""
     others: dict[str, np.ndarray]
     """Arrays that are not the agent's: a LiveTraining keeps its curves beside it."""
 
@@ -192,11 +202,13 @@ def read(path) -> Saved:
         for field in ("weights", "first_moments", "second_moments"):
             n = sum(name.startswith(f"{field}_") for name in arrays)
             parts.append(tuple(arrays.pop(f"{field}_{number}") for number in range(n)))
-        _check_numbers(description["arguments"]["hidden"], *parts)
+        _check_numbers(*parts)
+        _check_layers(description, parts[0])
         iteration = check_integer("iteration", arrays.pop("iteration")[()], 0, 2**62)
         weights, first, second = (tuple(map(tf.constant, part)) for part in parts)
         state = TrainingState(weights, first, second, tf.constant(iteration, tf.int64))
-        return Saved(description, state, _take_fingerprint(arrays), arrays)
+        logits = arrays.pop(LOGITS) if "network" in description else None
+        return Saved(description, state, _take_fingerprint(arrays), logits, arrays)
 
 
 def _read_arrays(path) -> dict[str, np.ndarray]:
@@ -226,7 +238,7 @@ def _array(archive, member) -> np.ndarray:
 
 
 def _check_description(description):
-    if description.pop("format") not in FORMATS or set(description) != DESCRIBED:
+    if description.pop("format") not in FORMATS or set(description) - {"network"} != DESCRIBED:
         raise ValueError("it has another format")
     kinds = {"environment": str, "settings": dict, "arguments": dict}
     for name, kind in kinds.items():
@@ -235,8 +247,8 @@ def _check_description(description):
     check_integer("n_sampled", description["n_sampled"], 0, 2**62)
 
 
-def _check_numbers(hidden, weights, first_moments, second_moments):
-    """Refuse what no training leaves, and layers of other sizes than the file has weights for."""
+def _check_numbers(weights, first_moments, second_moments):
+    """Refuse what no training leaves."""
     for name, part in (
         ("weights", weights),
         ("first_moments", first_moments),
@@ -246,6 +258,20 @@ def _check_numbers(hidden, weights, first_moments, second_moments):
             raise ValueError(f"{name} must be finite")
     if any((array < 0).any() for array in second_moments):
         raise ValueError("second_moments must be at least 0")
+
+
+def _check_layers(description, weights):
+    """Refuse layers of other sizes than the file has weights for."""
+    arguments, network = description["arguments"], description.get("network")
+    if network is not None:
+        *forms, log_z = [[list(weight.shape), str(weight.dtype)] for weight in weights]
+        told = [weight[1:3] for weight in Form(**network).weights]
+        if check_flag("state_flow", arguments["state_flow"]):
+            told = [*told, *told, *forms[-2:]]  # the read-out is of another making
+        if forms != told or log_z != [[], arguments["dtype"]]:
+            raise ValueError("its weights are not those that it describes")
+        return
+    hidden = arguments["hidden"]
     biases = weights[1 : 2 * len(hidden) : 2]
     if [list(bias.shape) for bias in biases] != [[units] for units in hidden]:
         raise ValueError(f"hidden is {hidden}, which the weights do not fit")
@@ -280,7 +306,8 @@ def environment_of(path, saved: Saved, env: Environment | None) -> Environment:
                 f"(in {os.fspath(path)!r}), got {env!r}"
             )
     with refusing_others(path):
-        _check_features(env, saved.state)
+        if "network" not in saved.description:
+            _check_features(env, saved.state)
         changed = None
         if some_log_rewards is not None:
             changed = _difference_of_some_rewards(some_log_rewards, env)
@@ -311,9 +338,33 @@ def _rebuilt(path, name, settings):
 
 def _check_features(env, state):
     """Before anything is built: a description can claim sizes that no machine has room for."""
-    width = env.encode(env.initial_states(1)).shape[-1]
+    width = math.prod(env.encode(env.initial_states(1)).shape)
     if width != state.weights[0].shape[0]:
         raise ValueError(f"the weights are for {state.weights[0].shape[0]} features, not {width}")
+
+
+def network_of(path, saved: Saved, env: Environment, build) -> KerasNetwork | None:
+    """The network that `build` makes, if the file is of an agent with one and it is the same."""
+    form = saved.description.get("network")
+    if (form is None) != (build is None):
+        must = "be given" if build is None else "be left out"
+        has = "the default network" if form is None else "a network of its own"
+        raise ValueError(f"network must {must}: the agent in {os.fspath(path)!r} has {has}")
+    if form is None:
+        return None
+    with refusing_others(path):
+        form = Form(**form)
+        dtype = check_choice("dtype", saved.description["arguments"]["dtype"], DTYPES)
+    network = KerasNetwork(build, env, dtype)
+    with refusing_others(path):
+        changed = difference_of_forms(form, network.form)
+        if not changed and not same_logits(network.said(saved.state.weights), saved.logits, dtype):
+            changed = "with the saved weights it gives other logits than it gave then"
+    if changed:
+        raise ValueError(
+            f"network must build the model of the agent in {os.fspath(path)!r}, but {changed}"
+        )
+    return network
 
 
 def _difference_of_some_rewards(log_rewards, env) -> str | None:

@@ -6,6 +6,7 @@ kind share one compiled program, and an interrupt between chunks leaves nothing 
 """
 
 import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from gfn_utils.environments import Environment
 from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.environments.snapshot import Snapshot, has_table
 from gfn_utils.interrupts import interrupts_let_through
-from gfn_utils.networks import DenseNetwork
+from gfn_utils.networks import DenseNetwork, KerasNetwork
 from gfn_utils.policy import network_log_policy, tabulate
 from gfn_utils.sampling import (
     PADDING,
@@ -46,7 +47,7 @@ class Kind(NamedTuple):
     They are kept by a Kind whose `env` is a Snapshot of the environment."""
 
     env: Environment
-    network: DenseNetwork
+    network: DenseNetwork | KerasNetwork
     dtype: str
     backward_policy: str
     state_flow: bool = False
@@ -61,6 +62,9 @@ class TrainingState(NamedTuple):
     second_moments: tuple[tf.Tensor, ...]
     iteration: tf.Tensor
     """How many updates were made, int64 `[]`."""
+
+
+MOVED = ("weights", "first_moments", "second_moments")
 
 
 class Batches(NamedTuple):
@@ -426,11 +430,31 @@ def learn(
         loss, gradients = tabulated_gradient(*arguments)
     else:
         loss, gradients = blockwise_gradient(*arguments, drawn.kept)
+    trained = [*kind.network.trained(kind.state_flow), True]  # log Z is last
+    moving, gradients = _only(trained, state), list(itertools.compress(gradients, trained))
     gradients = clipped(gradients, settings.clip_norm)
-    rate_of_weight = [rates[0]] * (len(state.weights) - 1) + [rates[1]]
-    return adam_step(
-        state, gradients, rate_of_weight, *tf.unstack(settings.betas), settings.weight_decay
-    ), loss
+    rate_of_weight = [rates[0]] * (len(gradients) - 1) + [rates[1]]
+    moved = adam_step(
+        moving, gradients, rate_of_weight, *tf.unstack(settings.betas), settings.weight_decay
+    )
+    return _put_back(trained, state, moved), loss
+
+
+def _only(trained, state):
+    """The state of those weights that are trained."""
+    return state._replace(
+        **{part: tuple(itertools.compress(getattr(state, part), trained)) for part in MOVED}
+    )
+
+
+def _put_back(trained, state, moved):
+    """`state` with what `_only` took from it as it is after a step."""
+    parts = {}
+    for part in MOVED:
+        new = iter(getattr(moved, part))
+        pairs = zip(getattr(state, part), trained, strict=True)
+        parts[part] = tuple(next(new) if is_trained else old for old, is_trained in pairs)
+    return moved._replace(**parts)
 
 
 def _ask_outside_programs(env, weight, terminal):
@@ -521,7 +545,7 @@ def tabulated_gradient(env, log_policy_of, weights, trajectories, mean_loss, wan
     differentiate.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(weights)
+        tape.watch(_floats(weights))
         table = tabulate(env, log_policy_of(weights))
         scores = score(env, table.log_policy, trajectories, wanted)
         loss = mean_loss(trajectories, scores, weights[-1])
@@ -575,7 +599,7 @@ def gradient_of_steps(
 
     # Gradients add up for the layers as they are multiplied, and only then go back to the weights.
     with tf.GradientTape(watch_accessed_variables=False) as to_weights:
-        to_weights.watch(weights)
+        to_weights.watch(_floats(weights))
         log_policy = log_policy_of(weights)
     parameters = log_policy.parameters
 
@@ -614,6 +638,11 @@ def gradient_of_steps(
     return to_weights.gradient(
         parameters, weights, output_gradients=gradients, unconnected_gradients="zero"
     )
+
+
+def _floats(weights):
+    """Those that have gradients: a network of one's own may count something."""
+    return [weight for weight in weights if weight.dtype.is_floating]
 
 
 def _xla(function):

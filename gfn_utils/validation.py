@@ -131,6 +131,12 @@ def shown(value) -> str:
     return text if len(text) <= 200 else f"{text[:180]} … ({len(text):,} characters)"
 
 
+def in_short(error: Exception) -> str:
+    """An error's kind and what it says, on one line and not too long."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= 300 else text[:300] + ' …'}"
+
+
 def _unwrapped(value):
     """The Python number in a NumPy scalar, or in an array or tensor of shape []."""
     kind = getattr(getattr(value, "dtype", None), "name", "")

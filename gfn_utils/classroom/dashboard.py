@@ -57,7 +57,7 @@ def picture_of_run(training: LiveTraining, finished: bool) -> tuple[bytes, str]:
     finished = check_flag("finished", finished)
     agent, history, settings = training.agent, training.history, training.settings
     if finished:
-        agent = GFNAgent(agent.env, **agent.describe()["arguments"])
+        agent = GFNAgent(agent.env, network=agent.network, **agent.describe()["arguments"])
         history = agent.train(**settings._asdict(), chunk=LiveTraining.CHUNK)
     learned = evaluation.terminating_distribution(agent)
     with DRAWING:

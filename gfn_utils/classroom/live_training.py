@@ -220,7 +220,7 @@ class LiveTraining:
         if run != self._run:
             raise _refusal(self._path, f"another run, {_first_difference(run, self._run)}")
         try:
-            self.agent = GFNAgent._of_saved(self._path, saved, self.agent.env)
+            self.agent = GFNAgent._of_saved(self._path, saved, self.agent.env, self.agent.network)
         except ValueError as error:
             raise _refusal(self._path, f"the run of another agent ({error})") from error
         self.seconds, self.history, self._stamp = seconds, history, stamp

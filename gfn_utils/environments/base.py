@@ -60,6 +60,8 @@ class Environment(abc.ABC):
         # Its own, so that no dataclass decorator makes one: a plain subclass would inherit that,
         # and be equal to another whose reward differs in something that is no field.
         cls.__eq__ = cls.__eq__
+        if "encode" in vars(cls) and "hot_features" not in vars(cls):
+            cls.hot_features = Environment.hot_features
 
     def __eq__(self, other):
         if type(other) is not type(self) or not is_dataclass_itself(self):
@@ -96,13 +98,17 @@ class Environment(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, states: tf.Tensor) -> tf.Tensor:
-        """The network's view of the states, float `[B, n_features]`."""
+        """The network's view of the states, floats or integers `[B, ...]`.
+
+        One shape for all states: numbers in a row for the default network, which takes floats alone
+        and flattens them; for one's own (`GFNAgent(network=...)`) also tokens, or a picture.
+        """
 
     def hot_features(self, states: tf.Tensor) -> tf.Tensor | None:
         """Which features are 1, int32 `[B, k]`, where `encode` is a sum of k one-hot vectors.
 
-        Optional: the network then adds up k rows of its first layer, which spares the product
-        with all the zeros.
+        Optional: the default network then adds up k rows of its first layer, which spares the
+        product with all the zeros. A subclass that encodes otherwise has none, unless it says so.
         """
         return None
 

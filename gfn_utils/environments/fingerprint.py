@@ -40,7 +40,7 @@ class Fingerprint(NamedTuple):
     children: np.ndarray
     """Where one of the allowed moves leads from each of these, int32 `[M, *state_shape]`."""
     features: np.ndarray
-    """The encodings of the first K states, float64 `[K, n_features]`."""
+    """The encodings of the first K states, float64 `[K, ...]`."""
 
 
 def fingerprint(env: Environment) -> Fingerprint:
@@ -60,7 +60,7 @@ def fingerprint(env: Environment) -> Fingerprint:
     forward = np.asarray(env.forward_mask(some), bool)
     masks = np.concatenate([forward, np.asarray(env.backward_mask(some), bool)], axis=1)
     children = np.asarray(env.step(some, _random_moves(forward, rng)))
-    n_features = env.encode(some[:1]).shape[-1]
+    n_features = math.prod(env.encode(some[:1]).shape)
     features = np.asarray(env.encode(some[: _rows(MOST_FEATURES, n_features)]), np.float64)
     can_stop = _can_stop(env, states)
     log_reward = np.zeros(len(states))

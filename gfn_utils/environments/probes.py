@@ -5,8 +5,9 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
+from gfn_utils.environments.base import same_rows
 from gfn_utils.environments.graph import blocks
-from gfn_utils.validation import shown
+from gfn_utils.validation import in_short, shown
 
 
 class ContractError(ValueError):
@@ -53,24 +54,18 @@ def require_form(name, array, dtype, shape):
         )
 
 
-def in_short(error):
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text if len(text) <= 300 else text[:300] + ' …'}"
-
-
 def check_encodings(env, states):
     """Features are finite, of one shape, those that `hot_features` says; warn of equal ones."""
-    n_features, row_of = None, {}
+    form, row_of = None, {}
     for block in blocks(len(states), env):
         some = states[block]
         features = ask(env, "encode", some)
-        form = (len(some), *features.shape[1:2]) if n_features is None else (len(some), n_features)
-        if features.ndim != 2 or features.shape != form or not _all_finite(features):
+        form = features.shape[1:] if form is None else form
+        if features.ndim < 2 or features.shape != (len(some), *form) or not _all_finite(features):
             raise ContractError(
-                "encode must give finite features [B, n_features], "
+                "encode must give finite features [B, n_features] or [B, ...], "
                 f"got {features.dtype} {list(features.shape)} for B = {len(some)}"
             )
-        n_features = features.shape[1]
         _check_hot_features(env, some, features)
         for row, feature in enumerate(features + 0, start=block.start):  # −0 becomes 0
             row_of.setdefault(hash(feature.tobytes()), row)
@@ -82,7 +77,7 @@ def _warn_of_equal_encodings(env, states, first_rows):
     row = next(row for row in range(len(states)) if row not in first_rows)
     features = ask(env, "encode", states[row : row + 1])
     for block in blocks(row, env):
-        same = (ask(env, "encode", states[:row][block]) == features).all(axis=1)
+        same = same_rows(ask(env, "encode", states[:row][block]), features)
         if same.any():
             other = states[block.start + int(np.argmax(same))]
             warnings.warn(
@@ -101,6 +96,7 @@ def _check_hot_features(env, states, features):
         raise ContractError(
             f"hot_features must be int32 [B, k], got {hot.dtype.name} {list(hot.shape)}"
         )
+    features = features.reshape(len(states), -1)
     counted = np.zeros_like(features)
     for column in hot.T:
         inside = (column >= 0) & (column < features.shape[1])

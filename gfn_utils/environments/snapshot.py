@@ -33,7 +33,7 @@ class Snapshot:
     def __init__(self, env: Environment, with_rewards: bool = False, asks: bool = True):
         self.env = env
         listed = env.n_states is not None and env.n_states <= LARGEST_TABLE
-        states = env.states() if listed else _first_states(env)
+        states = env.states() if listed else first_states(env)
         in_table = asks and has_table(env)
         log_reward = env.log_reward(states) if in_table or with_rewards else None
         self.log_rewards = tf.cast(log_reward, tf.float64) if in_table else None
@@ -54,7 +54,7 @@ class Snapshot:
         return hash(self._key)
 
 
-def _first_states(env):
+def first_states(env):
     """The initial state and its children."""
     origin = env.initial_states(1)
     moves = np.flatnonzero(np.asarray(env.forward_mask(origin))[0, : env.stop_action])

@@ -6,5 +6,6 @@ that are equal share their compiled programs.
 """
 
 from gfn_utils.networks.dense import DenseNetwork
+from gfn_utils.networks.keras_network import KerasNetwork
 
-__all__ = ["DenseNetwork"]
+__all__ = ["DenseNetwork", "KerasNetwork"]

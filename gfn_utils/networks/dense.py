@@ -12,6 +12,7 @@ from gfn_utils.environments import Environment
 from gfn_utils.validation import check_choice, check_instance, check_integer, shown
 
 DTYPES = ("float64", "float32")
+HIDDEN = (32, 32)
 FIRST_WEIGHTS = ("small_heads", "fan_in")
 LARGEST_LAYER = 10_000
 
@@ -30,12 +31,19 @@ class DenseNetwork:
     Raises ValueError or TypeError, naming the argument, if one is out of bounds.
     """
 
-    hidden: tuple[int, ...] = (32, 32)
+    hidden: tuple[int, ...] = HIDDEN
     first_weights: str = dataclasses.field(default="small_heads", compare=False)
 
     def __post_init__(self):
         object.__setattr__(self, "hidden", _check_hidden(self.hidden))
         check_choice("first_weights", self.first_weights, FIRST_WEIGHTS)
+
+    def __repr__(self):
+        return f"hidden={self.hidden}"
+
+    def trained(self, state_flow: bool = False) -> list[bool]:
+        """Which of the weights training changes: all, also those of a state flow's head."""
+        return [True] * 2 * (len(self.hidden) + (3 if state_flow else 2))
 
     def build(self, env: Environment, dtype: str = "float64", seed: int = 0) -> keras.Model:
         """A keras.Model from `[B, ...]` features, which it flattens, to the pair of unmasked logits
@@ -62,7 +70,13 @@ class DenseNetwork:
             )
             return layer(inputs)
 
-        shape = env.encode(env.initial_states(1)).shape[1:]
+        encoded = env.encode(env.initial_states(1))
+        if encoded.dtype.is_integer:
+            raise TypeError(
+                f"network must be given for {env!r}, whose encode gives {encoded.dtype.name}: the "
+                "default network takes floats (see GFNAgent)"
+            )
+        shape = encoded.shape[1:]
         features = keras.Input(shape, dtype=dtype, name="encoded_state")
         trunk = features if len(shape) == 1 else keras.layers.Flatten(dtype=dtype)(features)
         for number, units in enumerate(self.hidden):
