@@ -431,7 +431,9 @@ def learn(
     else:
         loss, gradients = blockwise_gradient(*arguments, drawn.kept)
     trained = [*kind.network.trained(kind.state_flow), True]  # log Z is last
-    moving, gradients = _only(trained, state), list(itertools.compress(gradients, trained))
+    moving = _only(trained, state)
+    # That of an embedding comes as the rows that were looked up.
+    gradients = [tf.convert_to_tensor(each) for each in itertools.compress(gradients, trained)]
     gradients = clipped(gradients, settings.clip_norm)
     rate_of_weight = [rates[0]] * (len(gradients) - 1) + [rates[1]]
     moved = adam_step(

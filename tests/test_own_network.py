@@ -353,14 +353,14 @@ def test_reset_compiles_nothing():
     fresh = weights_of(agent)
     first = agent.train(**ON_POLICY)
     agent.sample(3)
-    program = training.compile_chunk(agent.kind, 6, False, "trajectory_balance").func
+    program = training.compile_chunk(training.Job(agent.kind, "trajectory_balance", 6)).func
     before = program.experimental_get_tracing_count()
     agent.reset()
     for was, now in zip(fresh, weights_of(agent), strict=True):
         np.testing.assert_array_equal(was, now)
     np.testing.assert_array_equal(agent.train(**ON_POLICY).loss, first.loss)
     assert program.experimental_get_tracing_count() == before
-    assert training.compile_chunk(agent.kind, 6, False, "trajectory_balance").func is program
+    assert training.compile_chunk(training.Job(agent.kind, "trajectory_balance", 6)).func is program
 
 
 # --- which share their programs -------------------------------------------------------------------
@@ -718,3 +718,11 @@ def test_it_learns_the_grid_of_8_by_8(env, network, settings, n_updates):
     agent.train(iterations=n_updates, track_error=False)
     error = evaluation.l1_error(evaluation.terminating_distribution(agent), env.target())
     assert error <= 0.02
+
+
+def test_an_embedding_is_trained_where_states_are_visited_one_by_one():
+    agent = own_agent(transformer, TOKENS)
+    assert not training.fits_in_a_table(TOKENS, 2)
+    before = weights_of(agent)
+    assert np.isfinite(agent.train(iterations=4, batch_size=2, chunk=4).loss).all()
+    assert (before[0] != weights_of(agent)[0]).any()
