@@ -373,7 +373,10 @@ def draw_batch(job: Job, state: TrainingState, settings: Settings, batch: Batche
         sampled, kept = draw_forward(env, evaluate, job.n_sampled, seeds[0], settings.gamma)
         parts.append(sampled)
     if job.n_given:
-        log_policy = lambda states: evaluate(states)[0]  # noqa: E731
+
+        def log_policy(states):
+            return evaluate(states)[0]
+
         parts.append(draw_backward(env, log_policy, batch.terminal, seeds[-1]))
         kept = None
     joined = (tf.concat(each, axis=0) for each in zip(*(part[:3] for part in parts), strict=True))

@@ -210,11 +210,11 @@ BROKEN_GRIDS = {
     ),
     "features that are no numbers": (
         {"encode": lambda self, s: HyperGrid.encode(self, s) * np.float32(np.nan)},
-        "encode must give finite features [B, n_features], got float32 [16, 8] for B = 16",
+        "encode must give finite features [B, ...], got float32 [16, 8] for B = 16",
     ),
     "features of another shape": (
-        {"encode": lambda self, s: tf.one_hot(s, 4)},
-        "encode must give finite features [B, n_features], got float32 [16, 2, 4] for B = 16",
+        {"encode": lambda self, s: tf.cast(s[:, 0], tf.float32)},
+        "encode must give finite features [B, ...], got float32 [16] for B = 16",
     ),
     "hot features of another type": (
         {"hot_features": lambda self, s: tf.cast(s, tf.int64)},

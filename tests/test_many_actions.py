@@ -108,4 +108,4 @@ def test_an_agent_trains_with_4096_actions(offline):
 
 
 def test_an_environment_of_many_actions_is_checked():
-    check_environment(Choose(300))
+    check_environment(Choose(100))

@@ -20,7 +20,7 @@ from own_networks import (
     transformer,
 )
 from same_agents import assert_same
-from small_jobs import BOTH_WAYS, GRID, ON_POLICY, small_agent
+from small_jobs import GRID, OFFLINE, ON_POLICY, small_agent
 
 from gfn_utils import GFNAgent, check_environment, evaluation, training
 from gfn_utils.environments.fingerprint import difference, fingerprint
@@ -51,8 +51,11 @@ def weights_of(agent):
 # --- what it computes -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch_size", [6, 2], ids=["from a table", "step by step"])
-@pytest.mark.parametrize("outputs", ["a pair", "one tensor"])
+@pytest.mark.parametrize(
+    ("batch_size", "outputs"),
+    [(6, "a pair"), (2, "one tensor")],
+    ids=["a pair, from a table", "one tensor, step by step"],
+)
 def test_with_the_default_shape_and_weights_it_trains_as_the_default_network(batch_size, outputs):
     def build(env):
         model = dense(env)
@@ -469,8 +472,11 @@ def test_state_flows_start_at_log_z_and_are_trained():
 # --- files ----------------------------------------------------------------------------------------
 
 
-@BOTH_WAYS
-@pytest.mark.parametrize("objective", ["trajectory_balance", "detailed_balance"])
+@pytest.mark.parametrize(
+    ("job", "objective"),
+    [(OFFLINE, "trajectory_balance"), (ON_POLICY, "detailed_balance")],
+    ids=["offline, trajectory balance", "on policy, detailed balance"],
+)
 def test_a_loaded_agent_continues_bit_for_bit(tmp_path, job, objective):
     agent, path = own_agent(OwnModel, seed=3), tmp_path / "agent.npz"
     agent.train(**job, objective=objective)

@@ -63,7 +63,7 @@ def check_encodings(env, states):
         form = features.shape[1:] if form is None else form
         if features.ndim < 2 or features.shape != (len(some), *form) or not _all_finite(features):
             raise ContractError(
-                "encode must give finite features [B, n_features] or [B, ...], "
+                "encode must give finite features [B, ...], "
                 f"got {features.dtype} {list(features.shape)} for B = {len(some)}"
             )
         _check_hot_features(env, some, features)
