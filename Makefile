@@ -24,7 +24,8 @@ playground: $(READY) ## serve the playground as a page of its own, at the addres
 
 test: $(READY) ## set up, then run every test and every notebook
 	$(BIN)/python -m pytest -n 2 --dist loadscope \
-		--nbval --nbval-current-env --nbval-cell-timeout=300 --ignore=tests/browser tests notebooks
+		--nbval --nbval-current-env --nbval-cell-timeout=300 \
+		--nbval-sanitize-with=$(CURDIR)/tests/nbval_sanitize.cfg --ignore=tests/browser tests notebooks
 
 test-browser: .venv/browser ## use lessons and playground in a real browser (needs Chromium; as root it is installed)
 	$(BIN)/python -m pytest tests/browser

@@ -2,6 +2,7 @@
 
 import functools
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +14,27 @@ from gfn_utils.classroom import lesson
 def test_a_claim_that_holds_is_printed(holds, capsys):
     lesson.claim("two and two are four", holds, 4.0)
     assert capsys.readouterr().out == "✓ two and two are four  [measured: 4.0]\n"
+
+
+def test_a_claim_whose_digits_vary_says_so(capsys):
+    lesson.claim("two and two are four", True, 4.056, varies=True)
+    assert capsys.readouterr().out == "✓ two and two are four  [measured here: 4.1]\n"
+
+
+def test_a_picture_is_shown_with_its_description(monkeypatch):
+    shown = []
+    monkeypatch.setattr(lesson, "display", lambda bundle, raw: shown.append((bundle, raw)))
+    figure = plt.figure()
+    lesson.show(figure, "An empty figure.")
+    ((bundle, raw),) = shown
+    assert raw
+    assert bundle["text/plain"] == "An empty figure."
+    assert bundle["image/png"].startswith(b"\x89PNG")
+    assert not plt.fignum_exists(figure.number)
+    with pytest.raises(ValueError, match="description must be a sentence that says what"):
+        lesson.show(figure, "  ")
+    with pytest.raises(TypeError, match="figure must be a matplotlib Figure, got 3"):
+        lesson.show(3, "An empty figure.")
 
 
 @pytest.mark.parametrize("holds", [False, np.False_, tf.constant(False)])

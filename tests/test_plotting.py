@@ -5,9 +5,11 @@ import re
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from own_environments import Subsets
 
 from gfn_utils import GFNAgent, HyperGrid
 from gfn_utils.classroom import plotting, widgets
+from gfn_utils.environments import PaintedGrid
 from gfn_utils.runs import History
 
 GRID = HyperGrid(2, 4)
@@ -84,6 +86,18 @@ CALLS = [
             "agent": [None, GRID],
             "z": [0.0, -1.0, np.nan, None, "1"],
             "title": [None, 3],
+            "ax": [3],
+        },
+    ),
+    (
+        plotting.state_graph,
+        {"env": GRID, "states": TARGET, "edges": np.full([16, 3], "½"), "title": "t"},
+        {
+            "env": [None, 3, HyperGrid(2, 8)],
+            "states": [3, TARGET[:-1]],
+            "edges": [TARGET],
+            "highlight": [TARGET, np.zeros([16, 3])],
+            "title": [None],
             "ax": [3],
         },
     ),
@@ -172,6 +186,35 @@ def test_the_good_calls_draw(draw, arguments):
     figure = draw(**arguments)
     assert plt.get_fignums() == [figure.number]
     plt.close(figure)
+
+
+def test_the_graph_of_states_has_each_state_each_edge_and_what_is_written_on_it():
+    env = PaintedGrid([[1, 2], [1, 4]])
+    edges = [["a", "b", "c"], ["d", None, "e"], [np.nan, "f", "g"], ["", "", 0.12345]]
+    highlight = np.zeros([4, 3], bool)
+    highlight[0, 0] = True
+    (ax,) = plotting.state_graph(env, [8, 4, 3, 4], edges, highlight).axes
+    texts = {text.get_text(): text for text in ax.texts if text.get_text()}
+    states = {"(0, 0)\n8", "(0, 1)\n4", "(1, 0)\n3", "(1, 1)\n4"}
+    assert texts.keys() == states | {*"abcdefg", "0.123"}
+    # Two moves from the origin, one from each cell beside it, and four stops.
+    arrows = [text.arrow_patch for text in ax.texts if getattr(text, "arrow_patch", None)]
+    assert len(arrows) == 8
+    assert sorted(arrow.get_linewidth() for arrow in arrows)[-2:] == [1.6, 4]
+    # The label of a move stands in the middle of its arrow.
+    assert texts["a"].get_position() == (0.5, 0)
+    assert texts["f"].get_position() == (1, 0.5)
+    plt.close()
+
+
+def test_states_that_are_no_grid_stand_in_columns_by_their_longest_path():
+    (ax,) = plotting.state_graph(Subsets()).axes
+    columns = {}
+    for text in ax.texts:
+        if text.get_text():
+            columns.setdefault(text.get_position()[0], set()).add(sum(eval(text.get_text())))
+    assert columns == {0: {0}, 1: {1}, 2: {2}, 3: {3}}
+    plt.close()
 
 
 def test_distributions_must_be_named():

@@ -24,6 +24,7 @@ from matplotlib.transforms import Affine2D
 from gfn_utils import evaluation
 from gfn_utils.environments import Environment, Grid
 from gfn_utils.environments.base import check_states
+from gfn_utils.environments.graph import children_of, layers_of
 from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.sampling import Trajectories, check_trajectories
 from gfn_utils.validation import (
@@ -51,6 +52,9 @@ DRAWING = threading.RLock()
 
 CELL = 3.4
 """Side of one picture of a grid, in inches."""
+MOST_STATES_DRAWN = 40
+STOP_EDGE = np.array([0.27, -0.36])
+"""Where the arrow of a stop leads to, from its state, in the picture of a graph."""
 ARROWS = {"angles": "xy", "scale_units": "xy", "scale": 1}
 ARROWHEADS = {"headwidth": 4, "headlength": 4, "headaxislength": 3.6}
 
@@ -224,6 +228,48 @@ def pipes(agent, z: float, title: str = "", ax: Axes | None = None) -> Figure:
     ax.add_collection(flow)
     ax.scatter(*cells.T, s=8, color="white", edgecolor="0.6", linewidth=0.5, zorder=2)
     ax.scatter(*cells.T, s=1800 * edge[:, -1] / z, color=STOP, alpha=0.85, linewidth=0, zorder=3)
+    return ax.figure
+
+
+def state_graph(
+    env: Environment,
+    states=None,
+    edges=None,
+    highlight=None,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Figure:
+    """The graph of a small environment: its states, an arrow for each move and one for each stop.
+
+    `states` `[n_states]` and `edges` `[n_states, n_actions]`, the stop last, are written in the
+    states, below their names, and on the arrows: numbers or strings; nothing for NaN. `highlight`,
+    bool, like `edges`, says which arrows to draw thick, and the others in grey. The states of a
+    two-dimensional grid have their places there; any others stand in columns, by the number of
+    actions on the longest path to them. Raises ValueError for more than 40 states.
+    """
+    check_instance("env", env, Environment, "an Environment")
+    if env.n_states is None or env.n_states > MOST_STATES_DRAWN:
+        form = f"an environment of at most {MOST_STATES_DRAWN} listed states"
+        raise ValueError(f"env must be {form} to be drawn as a graph, got {shown(env)}")
+    states = _texts("states", states, (env.n_states,))
+    edges = _texts("edges", edges, (env.n_states, env.n_actions))
+    if highlight is not None:
+        highlight = np.asarray(highlight)
+        if highlight.shape != edges.shape or highlight.dtype != bool:
+            form = f"True or False for each edge, of shape {list(edges.shape)}"
+            raise ValueError(f"highlight must be {form}, got {shown(highlight)}")
+    check_instance("title", title, str, "a string")
+    children = children_of(env)
+    places = _places_of_states(env, children)
+    width, height = np.ptp(places, axis=0)
+    ax = _axes(ax, 1.7 * width + 1.9, 1.4 * height + 1.6)
+    ax.set(title=title, xlim=(-0.5, width + 0.6), ylim=(-0.65, height + 0.4))
+    ax.axis("off")
+    boxes = _draw_states(ax, env, places, states)
+    for state, action in np.argwhere(np.asarray(env.forward_mask(env.states()))):
+        child = None if action == env.stop_action else children[state, action]
+        marked = None if highlight is None else highlight[state, action]
+        _draw_edge(ax, places, boxes, state, child, edges[state, action], marked)
     return ax.figure
 
 
@@ -517,6 +563,62 @@ def _check_words(given):
     if len({len(word) for word in words}) != 1 or not words[0]:
         raise ValueError(f"words must be {form}, got {shown(words)}")
     return words
+
+
+def _draw_states(ax, env, places, texts):
+    """A box for each state, with its name and a text; returns the boxes."""
+    names = np.reshape(env.states(), [env.n_states, -1]).tolist()
+    boxes = []
+    for place, name, text in zip(places, names, texts, strict=True):
+        words = str(tuple(name)).replace(",)", ")") + (f"\n{text}" if text else "")
+        look = {"boxstyle": "round,pad=0.45", "facecolor": "#F2F2F2", "edgecolor": "0.3"}
+        boxes.append(ax.text(*place, words, ha="center", va="center", bbox=look, zorder=3))
+    return [box.get_bbox_patch() for box in boxes]
+
+
+def _draw_edge(ax, places, boxes, state, child, text, marked):
+    """An arrow to the child, or out of the graph if that is None, with a text beside it."""
+    start, colour, box = places[state], FORWARD, None
+    if child is None:
+        end, colour = start + STOP_EDGE, STOP
+    else:
+        end, box = places[child], boxes[child]
+    look = {"arrowstyle": "-|>", "mutation_scale": 14, "linewidth": 4 if marked else 1.6}
+    look |= {"color": "0.75" if marked is False else colour, "patchA": boxes[state], "patchB": box}
+    ax.annotate("", end, start, arrowprops=look | {"shrinkA": 0, "shrinkB": 1}, zorder=2)
+    words = {"ha": "center", "va": "center", "color": colour, "zorder": 4, "fontsize": 10}
+    ground = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"}
+    if child is None:
+        ax.text(*(start + [1.2, 1.25] * STOP_EDGE), text, **words)
+    elif text:
+        ax.text(*((start + end) / 2), text, bbox=ground, **words)
+
+
+def _places_of_states(env, children):
+    """Where each state stands in the picture of a graph, `[n_states, 2]`."""
+    if isinstance(env, Grid) and env.ndim == 2:
+        return np.asarray(env.states(), float)
+    places = np.zeros([env.n_states, 2])
+    for column, layer in enumerate(layers_of(children)):
+        places[layer, 0] = column
+        places[layer, 1] = (len(layer) - 1) / 2 - np.arange(len(layer))
+    return places - places.min(axis=0)
+
+
+def _texts(name, values, shape):
+    """What to write: strings as they are, numbers with three digits, nothing for NaN and None."""
+    if values is None:
+        return np.full(shape, "", object)
+    values = np.asarray(values, object)
+    if values.shape != shape:
+        raise ValueError(f"{name} must have shape {list(shape)}, got {list(values.shape)}")
+    return np.vectorize(_text, otypes=[object])(values)
+
+
+def _text(value):
+    if isinstance(value, str):
+        return value
+    return "" if value is None or np.isnan(value) else f"{value:.3g}"
 
 
 def _axes(ax, width, height):
