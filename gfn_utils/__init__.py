@@ -43,6 +43,7 @@ from gfn_utils import evaluation
 from gfn_utils.agent import GFNAgent
 from gfn_utils.environments import (
     AnyPositionSequences,
+    Conditional,
     EitherEndSequences,
     Environment,
     HyperGrid,
@@ -53,6 +54,7 @@ from gfn_utils.replay import ReplayBuffer
 
 __all__ = [
     "AnyPositionSequences",
+    "Conditional",
     "EitherEndSequences",
     "Environment",
     "GFNAgent",

@@ -1,6 +1,7 @@
 """GFNAgent: an environment, a policy, log Z and the training that fits them to the reward."""
 
 import functools
+import itertools
 import math
 import weakref
 from collections.abc import Callable
@@ -11,15 +12,17 @@ import numpy as np
 import tensorflow as tf
 
 from gfn_utils import checkpoint, evaluation, losses, policy, runs, sampling, training
-from gfn_utils.environments import Environment
+from gfn_utils.environments import Conditional, Environment
 from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.environments.contract import check_attributes
 from gfn_utils.environments.fingerprint import fingerprint
 from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.environments.snapshot import Snapshot
+from gfn_utils.given_agent import GivenAgent, given_agent
 from gfn_utils.interrupts import interrupts_held_back, interrupts_let_through
 from gfn_utils.networks import DenseNetwork, KerasNetwork
 from gfn_utils.networks.dense import DTYPES, FIRST_WEIGHTS, HIDDEN
+from gfn_utils.networks.log_z import build_log_z_network
 from gfn_utils.replay import ReplayBuffer
 from gfn_utils.runs import History, Progress
 from gfn_utils.sampling import Trajectories
@@ -60,7 +63,8 @@ class GFNAgent:
     """A GFlowNet: builds objects x of `env` and learns to build them in proportion to R(x).
 
     Attributes: `env`; `policy`, a keras.Model from `env.encode(states)` to the unmasked logits
-    of P_F `[B, n_actions]` and P_B `[B, n_actions − 1]`; `log_z`, a variable in nats;
+    of P_F `[B, n_actions]` and P_B `[B, n_actions − 1]`; `log_z`, a variable in nats, and
+    `log_z_network`, what a condition adds to it (None without conditions);
     `state_flow`, None or a keras layer, on the policy's last hidden one or, with a `network` of
     your own, on encoded states; `seed`; `iteration`, the number of updates made so far. Weights
     and log Z may be given other values (`policy.set_weights(...)`, `log_z.assign(...)`), but not
@@ -73,7 +77,8 @@ class GFNAgent:
         gamma: exploration, in [0, 1]: (1−γ)·P_F + γ·uniform.
         seed: decides the first weights, every sample and every batch.
         learning_rate, log_z_learning_rate: Adam's, for the policy and for log Z. log Z is one
-            number that every trajectory tells of, so it bears a higher rate than the policy.
+            number that every trajectory tells of, so it bears a higher rate than the policy: 0.1
+            unless given. With conditions it is a network, and 0.01.
         adam_betas: β₁ and β₂, Adam's running averages. They span fewer updates than the usual
             (0.9, 0.999), because runs here are short: 399 of 400 seeds of the default job end
             below an exact L1 error of 0.02, with the usual ones 84 of 100. For long runs at a
@@ -118,7 +123,7 @@ class GFNAgent:
         gamma: float = 0.5,
         seed: int = 0,
         learning_rate: float = 0.01,
-        log_z_learning_rate: float = 0.1,
+        log_z_learning_rate: float | None = None,
         adam_betas: tuple[float, float] = (0.7, 0.95),
         dtype: str = "float64",
         backward_policy: str = "learned",
@@ -137,6 +142,8 @@ class GFNAgent:
         self._first_log_z = None if log_z is None else check_number("log_z", log_z, *bounds)
         self.gamma = gamma
         self.learning_rate = learning_rate
+        if log_z_learning_rate is None:
+            log_z_learning_rate = 0.01 if env.n_condition_features else 0.1
         self.log_z_learning_rate = log_z_learning_rate
         self.adam_betas = adam_betas
         self.clip_norm = clip_norm
@@ -151,6 +158,7 @@ class GFNAgent:
             network = KerasNetwork(network, env, dtype)
         self._policy = network.build(env, dtype)
         self._log_z = tf.Variable(0.0, dtype=dtype, name="log_z")
+        self._log_z_network = build_log_z_network(env, dtype, 0)
         kind = Kind(env, network, dtype, backward_policy)
         self._hold(self._untrained(kind, None, check_integer("seed", seed, minimum=0)))
         if state_flow:
@@ -182,6 +190,12 @@ class GFNAgent:
         """log Z in nats, `[]`."""
         self._settle()
         return self._log_z
+
+    @property
+    def log_z_network(self) -> keras.Model | None:
+        """From `env.encode_condition(states)` to what log Z is more than `log_z`, `[B, 1]`."""
+        self._settle()
+        return self._log_z_network
 
     @property
     def network(self) -> Callable[[Environment], keras.Model] | None:
@@ -289,6 +303,8 @@ class GFNAgent:
         if state_flow is not None:
             head = kind.network.build_state_flow(fresh, seed, self._first_log_z or 0.0)
             weights += [tf.convert_to_tensor(weight) for weight in head.weights]
+        if (of_condition := build_log_z_network(kind.env, kind.dtype, seed)) is not None:
+            weights += [tf.convert_to_tensor(weight) for weight in of_condition.weights]
         log_z = tf.constant(self._first_log_z or 0.0, kind.dtype)
         return _Held(training.initial_state([*weights, log_z]), kind, state_flow, seed, 0)
 
@@ -308,6 +324,17 @@ class GFNAgent:
             raise ValueError("this agent has no state flow: see GFNAgent(state_flow=True)")
         states = check_any_states(self.env, states, "states")
         return training.log_policy_of_weights(self.kind)(self._weights())(states)[2]
+
+    def given(self, condition) -> GivenAgent:
+        """The agent of one condition `[D]`, which need not be one that it was trained for.
+
+        It has the ordinary environment `env.given(condition)`, `log_policy`, `log_z` and `sample`,
+        and the weights of this agent as they are now. Raises ValueError if `env` is not
+        Conditional.
+        """
+        if not isinstance(self.env, Conditional):
+            raise ValueError(f"given needs an agent of a Conditional environment, got {self.env!r}")
+        return given_agent(self.kind, self._weights(), condition, self.seed)
 
     def sample(self, n: int, explore: bool = False) -> Trajectories:
         """Draw `n` trajectories from the origin: by P_F, or by its mixture with γ·uniform.
@@ -424,6 +451,7 @@ class GFNAgent:
         finite; agent and buffer are then left as they were after the last good compiled call.
         """
         check_choice("objective", objective, losses.OBJECTIVES)
+        self._check_conditions(objective, iterations is not None)
         power = check_number(
             "sub_trajectory_lambda", sub_trajectory_lambda, minimum=1e-30, maximum=1e30
         )
@@ -567,8 +595,9 @@ class GFNAgent:
         self._settled = state
 
     def _variables(self):
-        head = [] if self._held.state_flow is None else self._held.state_flow.weights
-        return [*self._policy.weights, *head, self._log_z]
+        parts = self._policy, self._held.state_flow, self._log_z_network
+        networks = [part.weights for part in parts if part is not None]
+        return [*itertools.chain.from_iterable(networks), self._log_z]
 
     def _weights(self):
         if self._settled is not self._held.state:  # the variables have not had them yet
@@ -588,10 +617,20 @@ class GFNAgent:
         head = [tf.convert_to_tensor(weight) for weight in layer.weights]
         zeros = [tf.zeros_like(weight) for weight in head]
         parts = ((weights, head), (first, zeros), (second, zeros))
-        grown = [(*whole[:-1], *part, whole[-1]) for whole, part in parts]
+        n = self.kind.n_log_z
+        grown = [(*whole[:-n], *part, *whole[-n:]) for whole, part in parts]
         kind = self.kind._replace(state_flow=True)
         state = TrainingState(*grown, iteration)
         self._hold(self._held._replace(state=state, kind=kind, state_flow=layer))
+
+    def _check_conditions(self, objective, on_policy):
+        """Raise if trajectories are to be compared that share no condition."""
+        each = getattr(self.env, "trajectories_per_condition", 2)
+        if objective == "log_variance" and on_policy and each < 2:
+            raise ValueError(
+                "objective must not be 'log_variance' with trajectories_per_condition=1: it "
+                "compares trajectories that share a condition (see Conditional)"
+            )
 
     def _check_tracking(self, track_error, is_measured):
         """Whether to take the exact error between chunks."""

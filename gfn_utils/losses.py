@@ -7,7 +7,9 @@ its arguments name, 0 in the padding:
 - `log_flow` `[B, T]`: log F(sₜ) of the state before the action, with log F(s₀) = log Z;
 - `log_inflow` `[B, T]`: log Σ F(s)·P_F(sₜ|s) over the parents s of that state, 0 at the origin;
 - `taken` `[B, T]`: whether there was an action, bool;
-- `log_reward` `[B]`, `log_z` `[]`, and the weight `sub_trajectory_lambda` `[]`;
+- `log_reward` `[B]`, `log_z` `[]` (or `[B]`, where each trajectory has a condition with a log Z of
+  its own), and the weight `sub_trajectory_lambda` `[]`;
+- `origin` `[B, ...]`: the state in which each began where there are conditions, otherwise 0;
 - `weight` `[B]`: 1 for a trajectory, 0 for one that only fills up a batch, or None: all count.
 
 Each returns the loss of each trajectory, `[B]` in nats². To add one, write it here and name it in
@@ -89,16 +91,22 @@ def sub_trajectory_balance(log_pf, log_pb, log_flow, log_reward, taken, sub_traj
     return tf.reduce_sum(weight * squares, [1, 2]) / tf.reduce_sum(weight, [1, 2])
 
 
-def log_variance(log_pf, log_pb, log_reward, weight=None):
+def log_variance(log_pf, log_pb, log_reward, weight=None, origin=0):
     """Squared distance of each trajectory's imbalance to their mean (arXiv 2302.05446).
 
         L(τ) = (ξ(τ) − mean of ξ over the batch)²,   ξ(τ) = Σ log P_F − log R(x) − Σ log P_B
 
     Its mean is the variance of ξ. In balance ξ is −log Z on all trajectories, whatever Z is, so
-    log Z need not be learned.
+    log Z need not be learned. Where there are conditions each has a Z of its own: then the mean is
+    over the trajectories of the batch that began in the same origin.
     """
     log_ratio = tf.reduce_sum(log_pf - log_pb, -1) - tf.cast(log_reward, log_pf.dtype)
-    return tf.square(log_ratio - weighted_mean(log_ratio, weight))
+    if isinstance(origin, int):
+        return tf.square(log_ratio - weighted_mean(log_ratio, weight))
+    same = tf.reduce_all(origin[:, None] == origin[None], axis=-1)
+    share = tf.cast(same, log_ratio.dtype) * (1 if weight is None else weight)
+    share /= tf.maximum(tf.reduce_sum(share, axis=1, keepdims=True), 1)
+    return tf.square(log_ratio - tf.linalg.matvec(share, log_ratio))
 
 
 OBJECTIVES = {

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from gfn_utils.environments import Environment
+from gfn_utils.networks.log_z import log_z_of
 from gfn_utils.validation import check_function, check_instance
 
 LogPolicy = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
@@ -38,7 +39,8 @@ class NetworkPolicy(NamedTuple):
     """The network with its weights: see `gfn_utils.networks`."""
     backward_policy: str
     log_z: tuple[tf.Tensor, ...]
-    """log Z in nats, `[]`, if state flows are learned, and otherwise nothing."""
+    """The weights that tell log Z (see `networks.log_z`) if state flows are learned, and otherwise
+    nothing."""
 
     @property
     def parameters(self):
@@ -64,11 +66,11 @@ class NetworkPolicy(NamedTuple):
         backward_mask = self.env.backward_mask(states)
         log_pf = masked_log_softmax(forward, self.env.forward_mask(states))
         log_pb = masked_log_softmax(backward, backward_mask)
-        log_flow = [
-            tf.where(tf.reduce_any(backward_mask, axis=-1), logits[:, -1], log_z)
-            for log_z in self.log_z
-        ]
-        return (log_pf, log_pb, *log_flow), kept
+        if not self.log_z:
+            return (log_pf, log_pb), kept
+        has_parents = tf.reduce_any(backward_mask, axis=-1)
+        log_flow = tf.where(has_parents, logits[:, -1], log_z_of(self.env, self.log_z, states))
+        return (log_pf, log_pb, log_flow), kept
 
 
 def network_log_policy(
@@ -76,16 +78,17 @@ def network_log_policy(
     network,
     weights: Sequence[tf.Tensor],
     backward_policy: str = "learned",
-    log_z: tf.Tensor | None = None,
+    log_z: Sequence[tf.Tensor] = (),
 ) -> NetworkPolicy:
     """The log-policy of a network (see `gfn_utils.networks`) with the given weights.
 
     It keeps the weights as they are now. With `backward_policy="uniform"` P_B is 1 / (number of
-    parents) and its logits go unused. With `log_z` the weights of a state flow come last, and log F
-    is given too: log Z at the origin, elsewhere what the network says.
+    parents) and its logits go unused. With `log_z`, the weights that tell it, the `weights` of a
+    state flow come last, and log F is given too: log Z at the origin, elsewhere what the network
+    says.
     """
-    logits = network.logits(env, weights, state_flow=log_z is not None)
-    return NetworkPolicy(env, logits, backward_policy, () if log_z is None else (log_z,))
+    logits = network.logits(env, weights, state_flow=bool(log_z))
+    return NetworkPolicy(env, logits, backward_policy, tuple(log_z))
 
 
 class PolicyTable(NamedTuple):

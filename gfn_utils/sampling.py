@@ -88,7 +88,7 @@ def most_trajectories(env: Environment) -> int:
 def sample_forward(
     env: Environment, log_policy: LogPolicy, batch_size, seed: tf.Tensor, gamma=0.0
 ) -> Trajectories:
-    """Draw trajectories from the origin until they stop.
+    """Draw trajectories from the origin until they stop; from `env.origins` where it has many.
 
     The behaviour policy is (1−γ)·P_F + γ·uniform over the allowed actions: with γ = 0 that of
     the agent, with γ = 1 blind exploration.
@@ -145,7 +145,7 @@ def draw_forward(
         step,
         (
             tf.constant(0),
-            env.initial_states(batch_size),
+            env.origins(batch_size, seed),
             tf.fill([batch_size], True),
             _filled_array(length + 1, tf.fill([batch_size, *env.state_shape], PADDING)),
             _filled_array(length, tf.fill([batch_size], PADDING)),

@@ -19,6 +19,7 @@ from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.environments.snapshot import Snapshot, has_table
 from gfn_utils.interrupts import interrupts_let_through
 from gfn_utils.networks import DenseNetwork, KerasNetwork
+from gfn_utils.networks.log_z import log_z_of, n_log_z_weights
 from gfn_utils.policy import network_log_policy, tabulate
 from gfn_utils.sampling import (
     PADDING,
@@ -52,10 +53,16 @@ class Kind(NamedTuple):
     backward_policy: str
     state_flow: bool = False
 
+    @property
+    def n_log_z(self) -> int:
+        """How many of an agent's weights tell log Z: the last ones."""
+        return n_log_z_weights(self.env)
+
 
 class TrainingState(NamedTuple):
     """All that training changes. Each tuple holds the policy's weights, then those of the state
-    flow if there is one, and last log Z."""
+    flow if there is one, those of the network of log Z where conditions have one, and last log Z,
+    which that network adds to."""
 
     weights: tuple[tf.Tensor, ...]
     first_moments: tuple[tf.Tensor, ...]
@@ -127,7 +134,7 @@ class ChunkResult(NamedTuple):
     loss: tf.Tensor
     """Mean loss of each update's batch in nats², `[U]`."""
     log_z: tf.Tensor
-    """log Z after each update in nats, `[U]`."""
+    """log Z after each update in nats, `[U]`; with conditions its level, the last weight."""
     terminal: tf.Tensor
     """The states in which the updates' trajectories stopped, int32 `[U, B, ...]`."""
     log_reward: tf.Tensor
@@ -153,13 +160,13 @@ def log_policy_of_weights(kind: Kind):
     """A function from the weights of an agent of this kind (log Z last) to its log-policy."""
 
     def log_policy_of(weights):
-        *of_network, log_z = weights
+        of_network, log_z = weights[: -kind.n_log_z], weights[-kind.n_log_z :]
         return network_log_policy(
             kind.env,
             kind.network,
             of_network,
             kind.backward_policy,
-            log_z if kind.state_flow else None,
+            log_z if kind.state_flow else (),
         )
 
     return log_policy_of
@@ -422,6 +429,7 @@ def learn(
             taken=trajectories.actions != PADDING,
             log_reward=trajectories.log_reward,
             log_z=log_z,
+            origin=kind.env.n_condition_features and trajectories.states[:, 0],
             sub_trajectory_lambda=settings.sub_trajectory_lambda,
             weight=weight,
         )
@@ -433,12 +441,13 @@ def learn(
         loss, gradients = tabulated_gradient(*arguments)
     else:
         loss, gradients = blockwise_gradient(*arguments, drawn.kept)
-    trained = [*kind.network.trained(kind.state_flow), True]  # log Z is last
+    trained = [*kind.network.trained(kind.state_flow), *[True] * kind.n_log_z]
     moving = _only(trained, state)
     # That of an embedding comes as the rows that were looked up.
     gradients = [tf.convert_to_tensor(each) for each in itertools.compress(gradients, trained)]
     gradients = clipped(gradients, settings.clip_norm)
-    rate_of_weight = [rates[0]] * (len(gradients) - 1) + [rates[1]]
+    n_others = len(gradients) - kind.n_log_z
+    rate_of_weight = [rates[0]] * n_others + [rates[1]] * kind.n_log_z
     moved = adam_step(
         moving, gradients, rate_of_weight, *tf.unstack(settings.betas), settings.weight_decay
     )
@@ -510,9 +519,11 @@ def _forms_of_results(job):
 
 def started_at(kind: Kind, state: TrainingState, level: float) -> TrainingState:
     """The state with log Z, and with it all state flows, higher by `level` nats."""
-    shared = 2 if kind.state_flow else 1  # the bias of the state flow's head stands before log Z
-    fixed, moved = state.weights[:-shared], state.weights[-shared:]
-    return state._replace(weights=(*fixed, *(weight + level for weight in moved)))
+    weights = list(state.weights)
+    # The bias of the state flow's head stands before the weights of log Z.
+    for place in (-1, -1 - kind.n_log_z) if kind.state_flow else (-1,):
+        weights[place] += level
+    return state._replace(weights=tuple(weights))
 
 
 def first_log_z(
@@ -547,7 +558,7 @@ def tabulated_gradient(env, log_policy_of, weights, trajectories, mean_loss, wan
 
     The network is evaluated once, on all states. `log_policy_of(weights)` is a NetworkPolicy;
     `mean_loss` of trajectories, the `wanted` scores of their steps, and log Z is the scalar to
-    differentiate.
+    differentiate. (Environments with conditions list no states, so log Z is one number here.)
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(_floats(weights))
@@ -575,15 +586,17 @@ def blockwise_gradient(
     `draw_forward` has kept them.
     """
     scores = score(env, log_policy_of(weights), trajectories, wanted, kept)
-    log_z = weights[-1]
+    of_log_z = weights[-n_log_z_weights(env) :]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch((scores, log_z))
+        tape.watch((scores, of_log_z))
+        log_z = log_z_of(env, of_log_z, trajectories.states[:, 0])
         loss = mean_loss(trajectories, scores, log_z)
-    slopes, slope_log_z = tape.gradient(loss, (scores, log_z), unconnected_gradients="zero")
-    *of_policy, of_log_z = gradient_of_steps(
+    slopes, by_loss = tape.gradient(loss, (scores, of_log_z), unconnected_gradients="zero")
+    gradients = gradient_of_steps(
         env, log_policy_of, weights, trajectories, kept, slopes, wanted, block_sizes
     )
-    return loss, [*of_policy, of_log_z + slope_log_z]
+    by_steps = gradients[-len(of_log_z) :]
+    return loss, [*gradients[: -len(of_log_z)], *map(tf.add, by_steps, by_loss)]
 
 
 def gradient_of_steps(

@@ -49,7 +49,7 @@ class PPOAgent(NamedTuple):
         """log P_F in nats, as `gfn_utils.policy` has it, an unused log P_B, and the values."""
         *network, value = self.weights
         states = check_any_states(self.env, states, "states")
-        return policy.network_log_policy(self.env, DenseNetwork(), network, log_z=value)(states)
+        return policy.network_log_policy(self.env, DenseNetwork(), network, log_z=(value,))(states)
 
 
 def train_ppo(

@@ -1,6 +1,7 @@
 """What an agent can build. Each environment keeps the contract of `Environment`."""
 
 from gfn_utils.environments.base import Environment
+from gfn_utils.environments.conditional import Conditional
 from gfn_utils.environments.contract import (
     Checked,
     ContractError,
@@ -17,6 +18,7 @@ from gfn_utils.environments.sequences import (
 __all__ = [
     "AnyPositionSequences",
     "Checked",
+    "Conditional",
     "ContractError",
     "EitherEndSequences",
     "Environment",

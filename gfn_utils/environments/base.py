@@ -54,6 +54,8 @@ class Environment(abc.ABC):
     compiled parts of an update. An exception that it raises reaches the caller as it is."""
     cache_rewards: bool = False
     """Whether a reward in Python is asked for each object only once. All answers are kept."""
+    n_condition_features: int = 0
+    """How many numbers tell the condition, where there are many: see `Conditional`."""
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -79,6 +81,21 @@ class Environment(abc.ABC):
     @abc.abstractmethod
     def initial_states(self, batch_size) -> tf.Tensor:
         """`batch_size` copies of the one state without parents, `[B, *state_shape]`."""
+
+    def origins(self, batch_size, seed: tf.Tensor) -> tf.Tensor:
+        """Where `batch_size` trajectories begin, `[B, *state_shape]`; `seed` is int64 `[2]`.
+
+        Copies of the one initial state, unless the environment has many (see `Conditional`).
+        """
+        return self.initial_states(batch_size)
+
+    def is_origin(self, states) -> np.ndarray:
+        """Which of the states `[B, ...]` trajectories begin in, bool `[B]`."""
+        return same_rows(np.asarray(states), np.asarray(self.initial_states(1)))
+
+    def encode_condition(self, states: tf.Tensor) -> tf.Tensor:
+        """The condition of each state as numbers, `[B, n_condition_features]`."""
+        raise ValueError(f"{self!r} has no conditions")
 
     @abc.abstractmethod
     def forward_mask(self, states: tf.Tensor) -> tf.Tensor:

@@ -5,6 +5,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from gfn_utils.environments.base import Environment, position_or_none, same_rows
 from gfn_utils.environments.graph import blocks, layers_of
@@ -81,7 +82,7 @@ def check_environment(env: Environment) -> Checked:
         seen = _check_states(env, states, listed=True)
         _check_order(env, states, seen.children)
     else:
-        states = _walks(env, ask(env, "initial_states", N_WALKS), "forward_mask", "step")
+        states = _walks(env, _checked_origins(env), "forward_mask", "step")
         states = _with_neighbours(env, states)
         seen = _check_states(env, states, listed=False)
         states, seen = _check_behind(env, states, seen)
@@ -156,6 +157,16 @@ def _check_initial_state(env):
     origin, number = f"the initial state {initial[0].tolist()}", np.arange(env.n_actions - 1)
     sentence = f"backward_mask allows action {{}} in {origin}, which must have no parents"
     require(~parents.any(axis=0), sentence, number)
+
+
+def _checked_origins(env):
+    """Where N_WALKS walks begin: states without parents, whatever their conditions."""
+    origins = np.asarray(env.origins(N_WALKS, tf.constant([0, 0], tf.int64)))
+    require_form(f"origins({N_WALKS}, seed)", origins, np.int32, (N_WALKS, *env.state_shape))
+    require(env.is_origin(origins), "is_origin denies {}, which origins gave", origins)
+    parents = ask(env, "backward_mask", origins).any(axis=1)
+    require(~parents, "backward_mask allows an action in the origin {}", origins)
+    return origins
 
 
 def _check_listing(env):
@@ -267,7 +278,7 @@ def _check_states(env, states, listed):
     _check_that_stays(env, states[forward[:, env.stop_action]], "step", env.stop_action, "stop")
     for step in ("step", "back_step"):
         _check_that_stays(env, states, step, -1, "padding")
-    is_initial = same_rows(states, ask(env, "initial_states", 1))
+    is_initial = np.asarray(env.is_origin(states))
     sentence = "backward_mask allows no action in state {}: only the initial state has no parents"
     require(backward.any(axis=1) | is_initial, sentence, states)
     _check_moves(env, states, backward, "back_step", "step", "forward_mask", known[0])
@@ -305,6 +316,9 @@ def _check_moves(env, states, allowed, step, undo, undo_mask, known_mask):
         require(inside, sentence, action, source, found)
         rule = f"{undo_mask} must allow what {step} {did}"
         _require_same(can_undo, np.ones_like(can_undo), source, action, rule)
+        if env.n_condition_features:
+            told, after = (np.asarray(env.encode_condition(s)) for s in (source, found))
+            _require_same(after, told, source, action, f"{step} must leave the condition")
         back = ask(env, undo, found, action)
         require_form(undo, back, np.int32, source.shape)
         _require_same(back, source, source, action, f"{undo} must undo {step}")

@@ -123,7 +123,7 @@ def _states_of_walks(env, rng):
     """The states that random walks from the initial one pass; of long walks not every step."""
     size = math.prod(env.state_shape)
     most, n_walks = _rows(MOST_STATES, size / 4), _rows(MOST_WALKS, 16 * size)
-    states = np.asarray(env.initial_states(n_walks), np.int32)
+    states = np.asarray(env.origins(n_walks, tf.constant([0, 0], tf.int64)), np.int32)
     seen, every = [states], 1
     for step in range(1, min(env.max_trajectory_length, LONGEST_WALK)):
         moves = _random_moves(np.asarray(env.forward_mask(tf.constant(states)), bool), rng)
