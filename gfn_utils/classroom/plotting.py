@@ -236,7 +236,7 @@ def pipes(agent, z: float, title: str = "", ax: Axes | None = None) -> Figure:
     env, z = env_of(agent), check_number("z", z, above=0.0)
     ax = _grid_axes(env, ax, title, side=4.6)
     cells = np.asarray(env.states())
-    share = evaluation.flows(agent, z).edge / z
+    share = evaluation.flows(agent).edge
     starts, axes = np.nonzero(share[:, :2] > 0.005)
     lines = np.stack([cells[starts], cells[starts] + np.eye(2)[axes]], axis=1)
     widths = share[starts, axes] * WIDEST_PIPE
@@ -267,7 +267,8 @@ def _draw_scale_of_pipes(ax, z):
 def _round_below(number):
     """The largest of 1, 2, 5, 10, 20, 50, … and of 0.5, 0.2, 0.1, … that is not above a number."""
     power = 10.0 ** np.floor(np.log10(number))
-    return power * max(digit for digit in (1, 2, 5) if digit * power <= number)
+    # A number just below a power of ten may have the logarithm of that power.
+    return power * max(digit for digit in (1, 2, 5) if digit * power <= number * (1 + 1e-9))
 
 
 def state_graph(
