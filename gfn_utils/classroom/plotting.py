@@ -13,7 +13,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
@@ -55,6 +55,13 @@ CELL = 3.4
 MOST_STATES_DRAWN = 40
 STOP_EDGE = np.array([0.27, -0.36])
 """Where the arrow of a stop leads to, from its state, in the picture of a graph."""
+STOP_RADIUS = 0.17
+"""Of the octagon of a certain stop, in cells."""
+WIDEST_PIPE = 22.0
+"""Of a pipe that all of the flow takes, in points."""
+LARGEST_TAP = 1800.0
+"""The area of a tap through which all of it leaves, in square points."""
+TAPS = {"color": STOP, "alpha": 0.85, "linewidth": 0}
 ARROWS = {"angles": "xy", "scale_units": "xy", "scale": 1}
 ARROWHEADS = {"headwidth": 4, "headlength": 4, "headaxislength": 3.6}
 
@@ -151,14 +158,21 @@ def distributions(
 
 
 def policy(agent, title: str = "", ax: Axes | None = None) -> Figure:
-    """P_F in every cell: arrows as long as a move is probable, octagons as large as the stop."""
+    """P_F in every cell: the length of an arrow shows the probability of that move, the area of
+    the octagon the probability of stopping.
+
+    Takes a GFNAgent or a PolicyTable of a two-dimensional grid. Every arrow begins outside the
+    octagon of its cell. Moves of a probability below 0.02 are not drawn.
+    """
     env = env_of(agent)
     ax = _grid_axes(env, ax, title, side=4.6)
     cells = np.asarray(env.states())
     p_forward = np.exp(agent.log_policy(env.states())[0])
-    _draw_moves(ax, cells, p_forward[:, :2], FORWARD)
-    # Area in proportion to the probability.
-    ax.scatter(*cells.T, s=110 * p_forward[:, env.stop_action], marker="8", color=STOP, zorder=3)
+    _draw_moves(ax, cells, p_forward[:, :2], FORWARD, tail=STOP_RADIUS + 0.03, length=0.62)
+    angles = np.pi / 8 * np.arange(1, 16, 2)
+    octagon = STOP_RADIUS * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    size = np.sqrt(p_forward[:, env.stop_action])[:, None, None]
+    ax.add_collection(PolyCollection(cells[:, None] + size * octagon, color=STOP, zorder=3))
     return ax.figure
 
 
@@ -212,23 +226,49 @@ def trajectories(env: Grid, drawn: Trajectories, most: int = 200) -> Figure:
 
 
 def pipes(agent, z: float, title: str = "", ax: Axes | None = None) -> Figure:
-    """The flow network: pipes as wide as the exact flow through each edge, a tap for each outflow.
+    """The flow network: a pipe for each edge, as wide as its exact flow, and a tap for each stop.
 
-    `z` units enter at the origin and divide as the agent's P_F says.
+    `z` units enter at the origin and divide as the agent's P_F says. The area of a tap shows how
+    much leaves there. Arrowheads give the direction; the scale above the grid shows a pipe and a
+    tap of a stated flow, in the units of `z`. Pipes of less than 0.5 % of `z` are not drawn.
+    Raises ValueError if `z` is not positive and finite, and what `evaluation.flows` raises.
     """
     env, z = env_of(agent), check_number("z", z, above=0.0)
     ax = _grid_axes(env, ax, title, side=4.6)
     cells = np.asarray(env.states())
-    edge = evaluation.flows(agent, z).edge
-    width = 22.0 / z
-    starts, axes = np.nonzero(edge[:, :2] * width > 0.05)
+    share = evaluation.flows(agent).edge
+    starts, axes = np.nonzero(share[:, :2] > 0.005)
     lines = np.stack([cells[starts], cells[starts] + np.eye(2)[axes]], axis=1)
-    widths = edge[starts, axes] * width
+    widths = share[starts, axes] * WIDEST_PIPE
     flow = LineCollection(lines, linewidths=widths, colors=FLOW, capstyle="round", zorder=1)
     ax.add_collection(flow)
+    for axis, marker in enumerate(">^"):
+        middles, sizes = lines[axes == axis].mean(axis=1), 3 + 0.65 * widths[axes == axis]
+        ax.scatter(*middles.T, s=sizes**2, marker=marker, color=FORWARD, linewidth=0, zorder=2)
     ax.scatter(*cells.T, s=8, color="white", edgecolor="0.6", linewidth=0.5, zorder=2)
-    ax.scatter(*cells.T, s=1800 * edge[:, -1] / z, color=STOP, alpha=0.85, linewidth=0, zorder=3)
+    ax.scatter(*cells.T, s=LARGEST_TAP * share[:, -1], zorder=3, **TAPS)
+    _draw_scale_of_pipes(ax, z)
     return ax.figure
+
+
+def _draw_scale_of_pipes(ax, z):
+    """A pipe and a tap with their flows, in a strip above the grid."""
+    pipe, tap = _round_below(z / 2.4), _round_below(z / 10)
+    look = {"color": FLOW, "linewidth": WIDEST_PIPE * pipe / z, "solid_capstyle": "butt"}
+    samples = [
+        ax.plot([], [], label=f"flow of {pipe:g}", **look)[0],
+        ax.scatter([], [], s=LARGEST_TAP * tap / z, label=f"outflow of {tap:g}", **TAPS),
+    ]
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, top + 0.1 * (top - bottom))
+    ax.legend(handles=samples, loc="upper center", ncols=2, borderaxespad=0, fontsize=9)
+
+
+def _round_below(number):
+    """The largest of 1, 2, 5, 10, 20, 50, … and of 0.5, 0.2, 0.1, … that is not above a number."""
+    power = 10.0 ** np.floor(np.log10(number))
+    # A number just below a power of ten may have the logarithm of that power.
+    return power * max(digit for digit in (1, 2, 5) if digit * power <= number * (1 + 1e-9))
 
 
 def state_graph(
