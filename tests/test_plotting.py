@@ -202,6 +202,7 @@ def test_the_graph_of_states_has_each_state_each_edge_and_what_is_written_on_it(
     arrows = [text.arrow_patch for text in ax.texts if getattr(text, "arrow_patch", None)]
     assert len(arrows) == 8
     assert sorted(arrow.get_linewidth() for arrow in arrows)[-2:] == [1.6, 4]
+    assert sum(arrow.get_edgecolor()[:3] == (0.75, 0.75, 0.75) for arrow in arrows) == 7
     # The label of a move stands in the middle of its arrow.
     assert texts["a"].get_position() == (0.5, 0)
     assert texts["f"].get_position() == (1, 0.5)

@@ -308,7 +308,7 @@ def state_graph(
     boxes = _draw_states(ax, env, places, states)
     for state, action in np.argwhere(np.asarray(env.forward_mask(env.states()))):
         child = None if action == env.stop_action else children[state, action]
-        marked = None if highlight is None else highlight[state, action]
+        marked = None if highlight is None else bool(highlight[state, action])
         _draw_edge(ax, places, boxes, state, child, edges[state, action], marked)
     return ax.figure
 
