@@ -297,6 +297,24 @@ def test_no_arrow_of_a_policy_is_hidden_by_an_octagon(height):
     plt.close()
 
 
+def test_trajectories_say_that_their_marks_are_not_where_the_cells_are():
+    left, right = plotting.trajectories(GRID, DRAWN).axes
+    assert left.get_title() == "the first 3 paths,\neach shifted a little at random"
+    assert right.get_title() == "ends of 3, sized by R(x),\nscattered a little at random"
+    plt.close()
+
+
+def test_a_walk_writes_the_probability_of_everything_that_can_come_next():
+    for moves, stop, written in [
+        ([0.3, 0.25], 0.45, {"0.30", "0.25", "stop\n0.45"}),
+        ([0, 0.6], 0.4, {"0.60", "stop\n0.40"}),
+        ([0, 0], 1, {"stop\n1.00"}),
+    ]:
+        (ax,) = plotting.walk(GRID, [[3, 1]], moves, stop).axes
+        assert {text.get_text() for text in ax.texts} == written
+        plt.close()
+
+
 def test_distributions_must_be_named():
     with pytest.raises(TypeError, match=re.escape("as in target=env.target(); got none")):
         plotting.distributions(GRID)

@@ -182,7 +182,7 @@ def walk(
     """The cells `passed` `[n, 2]` on a faint map of the reward, and what can come next.
 
     From the last cell arrows as long as each of the `moves` `[2]` is probable, forward by P_F or
-    backward by P_B, and an octagon as large as the `stop` is probable.
+    backward by P_B, and an octagon as large as the `stop` is probable, with the numbers.
     """
     check_grid("env", env)
     passed = np.asarray(check_states(env, passed, "passed"))
@@ -195,31 +195,38 @@ def walk(
     colour = BACKWARD if backward else FORWARD
     ax.plot(*passed.T, "o-", color=colour, linewidth=3, markersize=5, alpha=0.5)
     here, sign = passed[-1], -1 if backward else 1
-    _draw_moves(ax, here[None], moves[None], colour, sign, tail=0.3, length=1.2, width=0.014)
+    _draw_moves(ax, here[None], moves[None], colour, sign, tail=0.34, length=1.1, width=0.008)
     # Numbers beside the middle of the arrows, where neither hides the other's.
     aside = sign * np.array([[0, -0.42], [0.6, 0]])
+    look = {"ha": "center", "va": "center", "fontsize": 9}
     for direction, offset, probability in zip(sign * np.eye(2), aside, moves, strict=True):
         if probability > 0:
-            place = here + (0.3 + 0.6 * probability) * direction + offset
-            ax.text(*place, f"{probability:.2f}", ha="center", va="center", fontsize=9)
+            place = here + (0.34 + 0.55 * probability) * direction + offset
+            ax.text(*place, f"{probability:.2f}", **look)
+    if stop > 0:
+        ax.text(here[0] - 0.7, here[1] + 0.65, f"stop\n{stop:.2f}", **look)
     ax.plot(*here, "o", color="white", markeredgecolor=EXACT, markersize=15, markeredgewidth=1.5)
     ax.scatter(*here, s=180 * stop, marker="8", color=STOP, zorder=3)
     return ax.figure
 
 
 def trajectories(env: Grid, drawn: Trajectories, most: int = 200) -> Figure:
-    """Left: the first `most` paths, a little apart. Right: all ends, marks sized by reward."""
+    """Left: the first `most` paths. Right: all ends, marks sized by reward.
+
+    Each path is shifted and each mark scattered a little at random, so that none hides another.
+    """
     check_grid("env", env)
     drawn = check_trajectories(env, drawn, "drawn")
     ends = np.asarray(drawn.terminal)
     most = check_integer("most", most, minimum=1)
     figure, (left, right) = plt.subplots(1, 2, figsize=(2 * CELL, CELL))
     rng = np.random.default_rng(0)
-    _grid_axes(env, left, f"the first {min(most, len(drawn.actions)):,} paths")
+    n_paths = min(most, len(drawn.actions))
+    _grid_axes(env, left, f"the first {n_paths:,} paths,\neach shifted a little at random")
     for states in np.asarray(drawn.states)[:most]:
         path = states[(states >= 0).all(axis=1)] + rng.normal(0, 0.09, 2)
         left.plot(*path.T, color=FORWARD, alpha=0.15, linewidth=1)
-    _grid_axes(env, right, f"ends of {len(ends):,}, sized by R(x)")
+    _grid_axes(env, right, f"ends of {len(ends):,}, sized by R(x),\nscattered a little at random")
     size = 6 * np.exp(np.asarray(drawn.log_reward)) + 0.3
     right.scatter(*(ends + rng.normal(0, 0.13, ends.shape)).T, s=size, color=STOP, alpha=0.35)
     return figure
