@@ -7,7 +7,7 @@ READY := .venv/ready
 COLAB_PYTHON ?= python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help lab playground test test-browser test-colab execute lint launch-links memory bench bench-errors \
+.PHONY: help lab playground test test-thorough test-browser test-colab execute lint launch-links memory bench bench-errors \
 	bench-self clean requirements
 
 help: ## list these commands
@@ -26,6 +26,9 @@ test: $(READY) ## set up, then run every test and every notebook
 	$(BIN)/python -m pytest -n 2 --dist loadscope \
 		--nbval --nbval-current-env --nbval-cell-timeout=300 \
 		--nbval-sanitize-with=$(CURDIR)/tests/nbval_sanitize.cfg --ignore=tests/browser tests notebooks
+
+test-thorough: $(READY) ## run the costly tests too whose like `make test` runs every time
+	$(BIN)/python -m pytest -n 2 --dist load --thorough --ignore=tests/browser tests
 
 test-browser: .venv/browser ## use lessons and playground in a real browser (needs Chromium; as root it is installed)
 	$(BIN)/python -m pytest tests/browser

@@ -3,6 +3,7 @@
 import hypothesis
 import numpy as np
 import pytest
+from thorough import THOROUGH
 
 import gfn_utils  # noqa: F401  Before TensorFlow: it chooses the kernels that round alike.
 
@@ -10,6 +11,25 @@ import gfn_utils  # noqa: F401  Before TensorFlow: it chooses the kernels that r
 # takes far longer than the next.
 hypothesis.settings.register_profile("course", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.load_profile("course")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--thorough", action="store_true", help="run the tests of thorough.py alone")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Choose between the tests of every day and those of thorough.py; all of the latter exist."""
+    wanted, others = [], []
+    for module, names in THOROUGH.items():
+        there = {item.name for item in items if item.path.name == module}
+        if there and not any("::" in argument for argument in config.args):
+            assert there >= set(names), f"thorough.py: {set(names) - there} are not in {module}"
+    for item in items:
+        is_thorough = item.name in THOROUGH.get(item.path.name, [])
+        chosen = is_thorough == config.getoption("thorough")
+        (wanted if chosen else others).append(item)
+    items[:] = wanted
+    config.hook.pytest_deselected(items=others)
 
 
 @pytest.fixture

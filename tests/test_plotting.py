@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from own_environments import Subsets
 
-from gfn_utils import GFNAgent, HyperGrid
+from gfn_utils import GFNAgent, HyperGrid, evaluation
 from gfn_utils.classroom import plotting, widgets
 from gfn_utils.environments import PaintedGrid
+from gfn_utils.policy import tabulate, uniform_log_policy
 from gfn_utils.runs import History
 
 GRID = HyperGrid(2, 4)
@@ -201,6 +202,7 @@ def test_the_graph_of_states_has_each_state_each_edge_and_what_is_written_on_it(
     arrows = [text.arrow_patch for text in ax.texts if getattr(text, "arrow_patch", None)]
     assert len(arrows) == 8
     assert sorted(arrow.get_linewidth() for arrow in arrows)[-2:] == [1.6, 4]
+    assert sum(arrow.get_edgecolor()[:3] == (0.75, 0.75, 0.75) for arrow in arrows) == 7
     # The label of a move stands in the middle of its arrow.
     assert texts["a"].get_position() == (0.5, 0)
     assert texts["f"].get_position() == (1, 0.5)
@@ -215,6 +217,102 @@ def test_states_that_are_no_grid_stand_in_columns_by_their_longest_path():
             columns.setdefault(text.get_position()[0], set()).add(sum(eval(text.get_text())))
     assert columns == {0: {0}, 1: {1}, 2: {2}, 3: {3}}
     plt.close()
+
+
+SMALL = PaintedGrid([[1, 2], [1, 4]])
+
+
+def answer_key(env):
+    return evaluation.answer_key(env, tabulate(env, uniform_log_policy(env)).log_pb)[0]
+
+
+def offsets(collections):
+    """Where the marks of all these stand, and their sizes: {(x, y): area in square points}."""
+    return {
+        tuple(place): size
+        for each in collections
+        for place, size in zip(each.get_offsets().tolist(), each.get_sizes(), strict=True)
+    }
+
+
+def test_pipes_have_arrowheads_that_point_the_way_the_water_flows():
+    (ax,) = plotting.pipes(answer_key(SMALL), 8).axes
+    flow, right, up, *_ = ax.collections
+    # F(s → s') with uniform P_B: the widths of the pipes are in proportion.
+    flows = {(0.5, 0): 3, (0, 0.5): 4, (0.5, 1): 2, (1, 0.5): 2}
+    middles = [tuple(np.mean(line, axis=0)) for line in flow.get_segments()]
+    widths = dict(zip(middles, flow.get_linewidths(), strict=True))
+    assert widths == {middle: pytest.approx(22 * flows[middle] / 8) for middle in flows}
+    assert offsets([right, up]).keys() == flows.keys()
+    assert offsets([right]).keys() == {(0.5, 0), (0.5, 1)}
+    for heads, tip in ((right, [1, 0]), (up, [0, 1])):
+        corners = heads.get_paths()[0].vertices[:3]
+        assert corners[np.argmax(corners @ tip)] @ tip[::-1] == pytest.approx(0)
+    plt.close()
+
+
+def test_the_scale_of_pipes_is_that_of_the_picture():
+    (ax,) = plotting.pipes(answer_key(SMALL), 8).axes
+    pipe, tap = ax.get_legend().legend_handles
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert words == ["flow of 2", "outflow of 0.5"]
+    widths = ax.collections[0].get_linewidths()
+    assert pipe.get_linewidth() == pytest.approx(min(widths))  # the pipes to (1, 1) carry 2
+    taps = offsets(ax.collections[4:5])
+    assert 8 * tap.get_sizes()[0] == pytest.approx(taps[1, 1])  # which lets 4 out
+    # Above the grid, where it hides nothing.
+    ax.figure.canvas.draw()
+    box = ax.get_legend().get_window_extent().transformed(ax.transData.inverted())
+    assert box.y0 > 1.2
+    plt.close()
+
+
+@pytest.mark.parametrize("z", [0.37, 1.0, 7.9, 12.64, np.nextafter(1e4, 0), 2e-9])
+def test_the_scale_of_pipes_has_round_numbers_that_fit(z):
+    (ax,) = plotting.pipes(AGENT, z).axes
+    pipe, tap = (float(text.get_text().split()[-1]) for text in ax.get_legend().get_texts())
+    assert z / 8 < pipe < z / 2
+    assert z / 30 < tap < z / 9
+    assert {f"{pipe:e}"[:3], f"{tap:e}"[:3]} <= {"1.0", "2.0", "5.0"}
+    plt.close()
+
+
+@pytest.mark.parametrize("height", [2, 8, 16])
+def test_no_arrow_of_a_policy_is_hidden_by_an_octagon(height):
+    env = PaintedGrid(np.arange(1.0, height**2 + 1).reshape(height, height))
+    agent = answer_key(env)
+    (ax,) = plotting.policy(agent).axes
+    *arrows, octagons = ax.collections
+    cells, p_forward = np.asarray(env.states()), np.exp(agent.log_pf)
+    corners = np.array([octagon.vertices for octagon in octagons.get_paths()]) - cells[:, None]
+    reach = np.linalg.norm(corners, axis=2).max(axis=1)
+    np.testing.assert_allclose(reach**2 / max(reach) ** 2, p_forward[:, 2], atol=1e-12)
+    for axis, quiver in enumerate(arrows):
+        drawn = p_forward[:, axis] > 0.02
+        begins = (quiver.XY - cells[drawn])[:, axis]
+        assert (begins > reach[drawn]).all()
+        lengths = np.stack([quiver.U, quiver.V], axis=1)[:, axis]
+        ratio = lengths / p_forward[drawn, axis]
+        np.testing.assert_allclose(ratio, ratio[0])
+    plt.close()
+
+
+def test_trajectories_say_that_their_marks_are_not_where_the_cells_are():
+    left, right = plotting.trajectories(GRID, DRAWN).axes
+    assert left.get_title() == "the first 3 paths,\neach shifted a little at random"
+    assert right.get_title() == "ends of 3, sized by R(x),\nscattered a little at random"
+    plt.close()
+
+
+def test_a_walk_writes_the_probability_of_everything_that_can_come_next():
+    for moves, stop, written in [
+        ([0.3, 0.25], 0.45, {"0.30", "0.25", "stop\n0.45"}),
+        ([0, 0.6], 0.4, {"0.60", "stop\n0.40"}),
+        ([0, 0], 1, {"stop\n1.00"}),
+    ]:
+        (ax,) = plotting.walk(GRID, [[3, 1]], moves, stop).axes
+        assert {text.get_text() for text in ax.texts} == written
+        plt.close()
 
 
 def test_distributions_must_be_named():

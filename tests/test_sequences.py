@@ -54,7 +54,7 @@ def plain_states(construction, env):
 
 @three_ways
 @given(size=SIZES, block=st.integers(1, 3))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_the_contract_holds(construction, size, block):
     check_environment(make(construction, *size, min(block, size[0])))
 

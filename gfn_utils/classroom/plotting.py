@@ -13,7 +13,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
@@ -55,6 +55,13 @@ CELL = 3.4
 MOST_STATES_DRAWN = 40
 STOP_EDGE = np.array([0.27, -0.36])
 """Where the arrow of a stop leads to, from its state, in the picture of a graph."""
+STOP_RADIUS = 0.17
+"""Of the octagon of a certain stop, in cells."""
+WIDEST_PIPE = 22.0
+"""Of a pipe that all of the flow takes, in points."""
+LARGEST_TAP = 1800.0
+"""The area of a tap through which all of it leaves, in square points."""
+TAPS = {"color": STOP, "alpha": 0.85, "linewidth": 0}
 ARROWS = {"angles": "xy", "scale_units": "xy", "scale": 1}
 ARROWHEADS = {"headwidth": 4, "headlength": 4, "headaxislength": 3.6}
 
@@ -151,14 +158,21 @@ def distributions(
 
 
 def policy(agent, title: str = "", ax: Axes | None = None) -> Figure:
-    """P_F in every cell: arrows as long as a move is probable, octagons as large as the stop."""
+    """P_F in every cell: the length of an arrow shows the probability of that move, the area of
+    the octagon the probability of stopping.
+
+    Takes a GFNAgent or a PolicyTable of a two-dimensional grid. Every arrow begins outside the
+    octagon of its cell. Moves of a probability below 0.02 are not drawn.
+    """
     env = env_of(agent)
     ax = _grid_axes(env, ax, title, side=4.6)
     cells = np.asarray(env.states())
     p_forward = np.exp(agent.log_policy(env.states())[0])
-    _draw_moves(ax, cells, p_forward[:, :2], FORWARD)
-    # Area in proportion to the probability.
-    ax.scatter(*cells.T, s=110 * p_forward[:, env.stop_action], marker="8", color=STOP, zorder=3)
+    _draw_moves(ax, cells, p_forward[:, :2], FORWARD, tail=STOP_RADIUS + 0.03, length=0.62)
+    angles = np.pi / 8 * np.arange(1, 16, 2)
+    octagon = STOP_RADIUS * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    size = np.sqrt(p_forward[:, env.stop_action])[:, None, None]
+    ax.add_collection(PolyCollection(cells[:, None] + size * octagon, color=STOP, zorder=3))
     return ax.figure
 
 
@@ -168,7 +182,7 @@ def walk(
     """The cells `passed` `[n, 2]` on a faint map of the reward, and what can come next.
 
     From the last cell arrows as long as each of the `moves` `[2]` is probable, forward by P_F or
-    backward by P_B, and an octagon as large as the `stop` is probable.
+    backward by P_B, and an octagon as large as the `stop` is probable, with the numbers.
     """
     check_grid("env", env)
     passed = np.asarray(check_states(env, passed, "passed"))
@@ -181,54 +195,87 @@ def walk(
     colour = BACKWARD if backward else FORWARD
     ax.plot(*passed.T, "o-", color=colour, linewidth=3, markersize=5, alpha=0.5)
     here, sign = passed[-1], -1 if backward else 1
-    _draw_moves(ax, here[None], moves[None], colour, sign, tail=0.3, length=1.2, width=0.014)
+    _draw_moves(ax, here[None], moves[None], colour, sign, tail=0.34, length=1.1, width=0.008)
     # Numbers beside the middle of the arrows, where neither hides the other's.
     aside = sign * np.array([[0, -0.42], [0.6, 0]])
+    look = {"ha": "center", "va": "center", "fontsize": 9}
     for direction, offset, probability in zip(sign * np.eye(2), aside, moves, strict=True):
         if probability > 0:
-            place = here + (0.3 + 0.6 * probability) * direction + offset
-            ax.text(*place, f"{probability:.2f}", ha="center", va="center", fontsize=9)
+            place = here + (0.34 + 0.55 * probability) * direction + offset
+            ax.text(*place, f"{probability:.2f}", **look)
+    if stop > 0:
+        ax.text(here[0] - 0.7, here[1] + 0.65, f"stop\n{stop:.2f}", **look)
     ax.plot(*here, "o", color="white", markeredgecolor=EXACT, markersize=15, markeredgewidth=1.5)
     ax.scatter(*here, s=180 * stop, marker="8", color=STOP, zorder=3)
     return ax.figure
 
 
 def trajectories(env: Grid, drawn: Trajectories, most: int = 200) -> Figure:
-    """Left: the first `most` paths, a little apart. Right: all ends, marks sized by reward."""
+    """Left: the first `most` paths. Right: all ends, marks sized by reward.
+
+    Each path is shifted and each mark scattered a little at random, so that none hides another.
+    """
     check_grid("env", env)
     drawn = check_trajectories(env, drawn, "drawn")
     ends = np.asarray(drawn.terminal)
     most = check_integer("most", most, minimum=1)
     figure, (left, right) = plt.subplots(1, 2, figsize=(2 * CELL, CELL))
     rng = np.random.default_rng(0)
-    _grid_axes(env, left, f"the first {min(most, len(drawn.actions)):,} paths")
+    n_paths = min(most, len(drawn.actions))
+    _grid_axes(env, left, f"the first {n_paths:,} paths,\neach shifted a little at random")
     for states in np.asarray(drawn.states)[:most]:
         path = states[(states >= 0).all(axis=1)] + rng.normal(0, 0.09, 2)
         left.plot(*path.T, color=FORWARD, alpha=0.15, linewidth=1)
-    _grid_axes(env, right, f"ends of {len(ends):,}, sized by R(x)")
+    _grid_axes(env, right, f"ends of {len(ends):,}, sized by R(x),\nscattered a little at random")
     size = 6 * np.exp(np.asarray(drawn.log_reward)) + 0.3
     right.scatter(*(ends + rng.normal(0, 0.13, ends.shape)).T, s=size, color=STOP, alpha=0.35)
     return figure
 
 
 def pipes(agent, z: float, title: str = "", ax: Axes | None = None) -> Figure:
-    """The flow network: pipes as wide as the exact flow through each edge, a tap for each outflow.
+    """The flow network: a pipe for each edge, as wide as its exact flow, and a tap for each stop.
 
-    `z` units enter at the origin and divide as the agent's P_F says.
+    `z` units enter at the origin and divide as the agent's P_F says. The area of a tap shows how
+    much leaves there. Arrowheads give the direction; the scale above the grid shows a pipe and a
+    tap of a stated flow, in the units of `z`. Pipes of less than 0.5 % of `z` are not drawn.
+    Raises ValueError if `z` is not positive and finite, and what `evaluation.flows` raises.
     """
     env, z = env_of(agent), check_number("z", z, above=0.0)
     ax = _grid_axes(env, ax, title, side=4.6)
     cells = np.asarray(env.states())
-    edge = evaluation.flows(agent, z).edge
-    width = 22.0 / z
-    starts, axes = np.nonzero(edge[:, :2] * width > 0.05)
+    share = evaluation.flows(agent).edge
+    starts, axes = np.nonzero(share[:, :2] > 0.005)
     lines = np.stack([cells[starts], cells[starts] + np.eye(2)[axes]], axis=1)
-    widths = edge[starts, axes] * width
+    widths = share[starts, axes] * WIDEST_PIPE
     flow = LineCollection(lines, linewidths=widths, colors=FLOW, capstyle="round", zorder=1)
     ax.add_collection(flow)
+    for axis, marker in enumerate(">^"):
+        middles, sizes = lines[axes == axis].mean(axis=1), 3 + 0.65 * widths[axes == axis]
+        ax.scatter(*middles.T, s=sizes**2, marker=marker, color=FORWARD, linewidth=0, zorder=2)
     ax.scatter(*cells.T, s=8, color="white", edgecolor="0.6", linewidth=0.5, zorder=2)
-    ax.scatter(*cells.T, s=1800 * edge[:, -1] / z, color=STOP, alpha=0.85, linewidth=0, zorder=3)
+    ax.scatter(*cells.T, s=LARGEST_TAP * share[:, -1], zorder=3, **TAPS)
+    _draw_scale_of_pipes(ax, z)
     return ax.figure
+
+
+def _draw_scale_of_pipes(ax, z):
+    """A pipe and a tap with their flows, in a strip above the grid."""
+    pipe, tap = _round_below(z / 2.4), _round_below(z / 10)
+    look = {"color": FLOW, "linewidth": WIDEST_PIPE * pipe / z, "solid_capstyle": "butt"}
+    samples = [
+        ax.plot([], [], label=f"flow of {pipe:g}", **look)[0],
+        ax.scatter([], [], s=LARGEST_TAP * tap / z, label=f"outflow of {tap:g}", **TAPS),
+    ]
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, top + 0.1 * (top - bottom))
+    ax.legend(handles=samples, loc="upper center", ncols=2, borderaxespad=0, fontsize=9)
+
+
+def _round_below(number):
+    """The largest of 1, 2, 5, 10, 20, 50, … and of 0.5, 0.2, 0.1, … that is not above a number."""
+    power = 10.0 ** np.floor(np.log10(number))
+    # A number just below a power of ten may have the logarithm of that power.
+    return power * max(digit for digit in (1, 2, 5) if digit * power <= number * (1 + 1e-9))
 
 
 def state_graph(
@@ -268,7 +315,7 @@ def state_graph(
     boxes = _draw_states(ax, env, places, states)
     for state, action in np.argwhere(np.asarray(env.forward_mask(env.states()))):
         child = None if action == env.stop_action else children[state, action]
-        marked = None if highlight is None else highlight[state, action]
+        marked = None if highlight is None else bool(highlight[state, action])
         _draw_edge(ax, places, boxes, state, child, edges[state, action], marked)
     return ax.figure
 
