@@ -11,7 +11,7 @@ PAGE = (pathlib.Path(__file__).parent.parent / "docs" / "your_own_problem.md").r
 def test_the_recipes_run_from_top_to_bottom_and_print_what_they_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     namespace = {"__name__": "your_own_problem"}
     for block in blocks:
         printed = io.StringIO()
