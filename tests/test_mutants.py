@@ -34,9 +34,18 @@ EQUIVALENT = {
             "nowhere, and no case has its largest logit in the middle",
         },
     },
+    "03_backward_policy": {
+        "state_flows": {
+            "for parent, share in list(p_b[state].items())[::-1]:": "their order is free",
+            "for state in list(reversed(order))[:-1]:": "the first state has no parents",
+        },
+    },
     "04_trajectory_balance_loss": {
-        "tb_loss": {
-            "return (sum(log_pb) - (log_z + sum(log_pf) - log_reward)) ** 2": "squared",
+        "policy_in_balance": {
+            "flow[state[0], state[1], action] -= amount": "all signs, which a ratio does not see",
+            "for actions, amount in list(litres.items())[::-1]:": "their order is free",
+            "state[action] -= 1": "the index -1 is the same as 1",
+            "state[action] = 1": "each coordinate rises once",
         },
     },
     "06_evaluation": {

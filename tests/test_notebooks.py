@@ -21,6 +21,8 @@ from wrong_answers import WRONG_ANSWERS
 LONGEST_CELL = 25
 LARGEST_NOTEBOOK = 600_000
 LARGEST_COURSE = 5_000_000
+SHORTEST_TEXT = 60
+DESCRIBED = [path for path in NOTEBOOKS if path.stem[:2] in ("07", "08", "09", "pl")]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -49,6 +51,16 @@ def test_every_picture_is_followed_by_what_to_see(path):
         if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
             texts = [c.source for c in following if c is not None and c.cell_type == "markdown"]
             assert any("*What to see:*" in text for text in texts), cell.source
+
+
+@pytest.mark.parametrize("path", DESCRIBED, ids=lambda path: path.stem)
+def test_every_picture_is_described_for_who_cannot_see_it(path):
+    for cell in code_cells(read(path)):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                text = output.data.get("text/plain", "")
+                assert len(text) >= SHORTEST_TEXT, (text, cell.source)
+                assert not text.startswith("<"), (text, cell.source)
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)

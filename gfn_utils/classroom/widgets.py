@@ -347,7 +347,7 @@ def _control(inputs, draw, what, redraw_on=None):
             figure, alt, lines = draw()
             picture.show(figure, alt)
         numbers.value = f"<p>{'<br>'.join(map(html.escape, lines))}</p>"
-        return f"{alt} {'; '.join(lines)}."
+        return f"{alt} In numbers: {'; '.join(lines)}."
 
     first = redraw()
     for each in redraw_on or inputs:
