@@ -154,7 +154,7 @@ def test_one_output_in_three_forms(capsys, monkeypatch, tmp_path):
     assert bundle[WIDGET_VIEW]["model_id"] == dashboard.control.model_id
     assert bundle["image/png"].startswith(b"\x89PNG")
     assert bundle["text/plain"].startswith("Control (run this cell to use it)")
-    assert "The picture shows the run so far: maps of the target" in bundle["text/plain"]
+    assert "The picture shows the run so far, 0 of 20 updates: maps" in bundle["text/plain"]
 
 
 def test_a_press_is_answered_without_ending_the_running_cell(monkeypatch):
@@ -181,7 +181,11 @@ def test_a_preview_shows_a_finished_run_and_leaves_the_agent_untrained(monkeypat
     _, learned, history, *_ = drawn[0]
     np.testing.assert_array_equal(history.loss, expected.loss)
     np.testing.assert_array_equal(learned, evaluation.terminating_distribution(again))
-    assert "The picture shows a finished run" in shown[0]["text/plain"]
+    text = shown[0]["text/plain"]
+    assert "The picture shows a finished run, 60 of 60 updates: maps" in text
+    log_z = f"log Z {expected.log_z[-1]:.3f} of {agent.env.log_partition():.3f} nats"
+    numbers = f"loss {expected.loss[-1]:.2g} nats², {log_z}, exact L1 {expected.l1_error[-1]:.3f}"
+    assert text.endswith(f"[measured here: {numbers}].")
     assert (agent.iteration, dashboard.training.done) == (0, 0)
 
 

@@ -458,6 +458,8 @@ WRONG_ANSWERS = {
             (".max()", ".sum()"),
             (".max()", ".mean()"),
             (".max()", ".min()"),
+            ("(passes - passes.T).max()", "(passes - passes.T)[0].max()"),
+            ("(passes - passes.T).max()", "(passes - passes.T)[0, 1]"),
             # Without np.abs it stays right: what one way lacks, the other has too much.
             # The balance of states, which the cycle keeps: not that of pairs.
             ("passes - passes.T", "target @ matrix - target"),

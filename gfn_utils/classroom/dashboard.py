@@ -65,8 +65,11 @@ def picture_of_run(training: LiveTraining, finished: bool) -> tuple[bytes, str]:
         plotting.training(agent.env, learned, curves, settings.iterations, figure)
         png = png_of(figure)
     state = "a finished run" if finished or training.finished else "the run so far"
-    maps = "maps of the target and of what is learned"
-    return png, f"The picture shows {state}: {maps}, and curves of loss, log Z and exact L1 error."
+    shows = f"The picture shows {state}, {len(history.loss):,} of {settings.iterations:,} updates"
+    what = "maps of the target and of what is learned, and curves of loss, log Z and exact L1 error"
+    # A long training ends elsewhere on another processor: tests accept other numbers here.
+    end = f" The last: [measured here: {_latest(training, history)}]." if len(history.loss) else ""
+    return png, f"{shows}: {what}.{end}"
 
 
 class TrainingDashboard:
@@ -199,7 +202,15 @@ def _status(training: LiveTraining) -> str:
         return f"stopped by an error: {training.error}"
     if not done:
         return "compiling, about two seconds" if training.running else f"ready: {total}"
-    line = f"{done:,} of {total}, loss {history.loss[-1]:.2g} nats²"
+    line = f"{done:,} of {total}, {_latest(training, history)}"
+    if training.finished:
+        return f"finished: {line}"
+    return f"{line}; {training.seconds_left:.0f} s left" if training.running else f"paused: {line}"
+
+
+def _latest(training, history):
+    """Where the curves have got to, in numbers."""
+    line = f"loss {history.loss[-1]:.2g} nats²"
     if losses.learns_log_z(training.settings.objective):
         exact = training.agent.env.log_partition()
         line += f", log Z {history.log_z[-1]:.3f} of {exact:.3f} nats"
@@ -207,9 +218,7 @@ def _status(training: LiveTraining) -> str:
         line += ", log Z not learned by this objective"
     if len(history.l1_error):
         line += f", exact L1 {history.l1_error[-1]:.3f}"
-    if training.finished:
-        return f"finished: {line}"
-    return f"{line}; {training.seconds_left:.0f} s left" if training.running else f"paused: {line}"
+    return line
 
 
 def _shown(history, settings):

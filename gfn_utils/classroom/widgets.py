@@ -2,7 +2,7 @@
 
 Each function builds a control, shows it and returns its container. Below the sliders stands a
 picture and beside it, in numbers, what the picture shows. Where no widgets run, on GitHub say, the
-first picture and a fixed text are shown in place of the control.
+first picture stands in place of the control; a text with the same numbers is saved with it.
 
 A control keeps what it is given as it was then: an agent that is trained further is not redrawn.
 """
@@ -67,7 +67,9 @@ def labelled(kind: type, description: str, layout: dict | None = None, **traits)
 def display_control(control: ipywidgets.Widget, png: bytes, text: str) -> None:
     """Show a control; where no widgets run a picture of it, or else the text.
 
-    They are one output in three forms. The text is saved and compared: no measured numbers in it.
+    They are one output in three forms. The text says what the picture shows, for who cannot see
+    it. It is saved and compared when tests run the notebook, apart from what stands in it as
+    "[measured here: …]".
     """
     check_instance("control", control, ipywidgets.Widget, "a widget")
     check_instance("png", png, bytes, "the bytes of a PNG")
@@ -99,7 +101,7 @@ def trajectory_player(
     def draw():
         return _draw_walk(table, walks[which.value], log_z, slider.value, backward)
 
-    what = "play trajectories, with their log-probabilities."
+    what = "trajectories played step by step, with their log-probabilities."
     control, redraw = _control([which, play, slider], draw, what, redraw_on=[slider])
 
     def choose(_):
@@ -164,7 +166,10 @@ def _draw_walk(table, walk, log_z, step, backward):
         options,
         *_account(walk, log_z, step, backward),
     ]
-    return figure, f"Grid with the way so far, now {place}; {options}.", numbers
+    way = " → ".join(dict.fromkeys(f"({x0}, {x1})" for x0, x1 in passed))  # a stop stays there
+    x0, x1 = walk.cells[0 if backward else n]
+    grid = f"Grid of {table.env.height} × {table.env.height} cells"
+    return figure, f"{grid} with a trajectory to ({x0}, {x1}), so far {way}.", numbers
 
 
 def _account(walk, log_z, step, backward):
@@ -321,7 +326,9 @@ def noise_floor_slider(env: Environment) -> ipywidgets.VBox:
             f"L1 error of this sample: {error:.3f}",
             f"expected of a perfect sampler, the noise floor: {floor[n]:.3f}",
         ]
-        alt = f"Maps of the target and of {n:,} samples of it; the noise floor falling with n."
+        few, many = SAMPLE_SIZES[0], SAMPLE_SIZES[-1]
+        falls = f"from {floor[few]:.2f} at {few} samples to {floor[many]:.3f} at {many:,}"
+        alt = f"Maps of the target and of {n:,} samples of it; the noise floor falls {falls}."
         return figure, alt, numbers
 
     return _control([size, seed], draw, "the number of samples against the noise floor.")[0]
@@ -331,7 +338,7 @@ def _control(inputs, draw, what, redraw_on=None):
     """Show inputs above a picture and its numbers, which `draw` makes anew when one is moved.
 
     `draw` returns a figure, a text for who cannot see it, and lines of numbers. `what` says what
-    the control does. Returns the control, and what draws it anew.
+    the control shows. Returns the control, and what draws it anew.
     """
     picture, numbers = Picture(), ipywidgets.HTML()
 
@@ -340,12 +347,13 @@ def _control(inputs, draw, what, redraw_on=None):
             figure, alt, lines = draw()
             picture.show(figure, alt)
         numbers.value = f"<p>{'<br>'.join(map(html.escape, lines))}</p>"
+        return f"{alt} In numbers: {'; '.join(lines)}."
 
-    redraw()
+    first = redraw()
     for each in redraw_on or inputs:
         each.observe(redraw, "value")
     control = ipywidgets.VBox([*inputs, row(picture, numbers)])
-    display_control(control, picture.png, f"Control (run this cell to use it): {what}")
+    display_control(control, picture.png, f"Control (run this cell to use it): {what} {first}")
     return control, redraw
 
 
