@@ -71,9 +71,6 @@ EQUIVALENT = {
         "best_event": {
             "event = p >= q": "where p = q nothing is added",
         },
-        "samples_needed": {
-            "return n / (wanted / floor) ** 2": "the inverse of the inverse",
-        },
     },
     "07_objectives": {
         "share_of_edges": {
