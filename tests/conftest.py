@@ -1,11 +1,13 @@
 """What several test modules share."""
 
+import functools
+
 import hypothesis
 import numpy as np
 import pytest
 from thorough import THOROUGH
 
-import gfn_utils  # noqa: F401  Before TensorFlow: it chooses the kernels that round alike.
+from gfn_utils import training  # Before TensorFlow: it chooses the kernels that round alike.
 
 # The same examples on every machine, and no deadline: the first call of a TensorFlow function
 # takes far longer than the next.
@@ -30,6 +32,22 @@ def pytest_collection_modifyitems(config, items):
         (wanted if chosen else others).append(item)
     items[:] = wanted
     config.hook.pytest_deselected(items=others)
+
+
+# Where the programs are kept that XLA has not compiled.
+TRACED_PROGRAMS = functools.lru_cache(maxsize=64)(training._program.__wrapped__)
+
+
+@pytest.fixture
+def without_xla(monkeypatch):
+    """Programs run as TensorFlow traces them, which takes a third of the time to make them.
+
+    For a few updates, where the question is what Python does around a program or what numbers go
+    into it. Whether every objective and every way to a gradient compiles, and gives the numbers
+    that it should, is asked of compiled programs, in test_training and test_objectives.
+    """
+    monkeypatch.setattr(training, "_xla", functools.partial(training.tf.function, autograph=False))
+    monkeypatch.setattr(training, "_program", TRACED_PROGRAMS)
 
 
 @pytest.fixture

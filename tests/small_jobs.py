@@ -10,6 +10,7 @@ CHUNK = 7
 OFFLINE = {"data": GRID.states(), "epochs": 8, "batch_size": 6, "chunk": CHUNK}
 ON_POLICY = {"iterations": 24, "batch_size": 6, "chunk": CHUNK, "decay": "constant"}
 BOTH_WAYS = pytest.mark.parametrize("job", [OFFLINE, ON_POLICY], ids=["offline", "on policy"])
+WITHOUT_XLA = pytest.mark.usefixtures("without_xla")  # see conftest.py
 
 
 def small_agent(seed=0, hidden=(8,), **settings):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from own_environments import Subsets, Words
-from small_jobs import job_of
+from small_jobs import WITHOUT_XLA, job_of
 
 from gfn_utils import GFNAgent, HyperGrid, evaluation, training
 from gfn_utils.environments import PaintedGrid
@@ -74,6 +74,7 @@ def test_an_agent_learns_anew_after_an_attribute_has_changed():
     np.testing.assert_allclose(drawn.log_reward, env.log_reward(drawn.terminal))
 
 
+@WITHOUT_XLA
 def test_where_states_cannot_be_listed_a_change_is_noticed_too(monkeypatch):
     env = GlobalWords()
     agent = GFNAgent(env, hidden=(8,))
@@ -86,6 +87,7 @@ def test_where_states_cannot_be_listed_a_change_is_noticed_too(monkeypatch):
     np.testing.assert_array_equal(history.loss, fresh.loss)
 
 
+@WITHOUT_XLA
 def test_a_reward_that_is_never_twice_the_same_is_refused():
     class Noisy(Words):
         def log_reward(self, states):

@@ -143,12 +143,12 @@ np.savez(sys.argv[1], *fingerprint(env))
 """
 
 
-def test_a_network_rounds_alike_enough_with_other_kernels(tmp_path):
-    found = []
-    for onednn in "01":
-        path = tmp_path / f"{onednn}.npz"
-        environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn}
-        subprocess.run([sys.executable, "-c", NETWORK, path], check=True, env=environment)
-        with np.load(path) as archive:
-            found.append(Fingerprint(*archive.values()))
+def test_a_network_rounds_alike_enough_with_other_kernels(tmp_path, monkeypatch):
+    paths = here, there = tmp_path / "here.npz", tmp_path / "there.npz"
+    other = "1" if os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0" else "0"
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": other}
+    subprocess.run([sys.executable, "-c", NETWORK, there], check=True, env=environment)
+    monkeypatch.setattr(sys, "argv", ["", here])
+    exec(NETWORK, {})
+    found = [Fingerprint(*np.load(path).values()) for path in paths]
     assert difference(*found) is None

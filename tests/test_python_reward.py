@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_jobs import BOTH_WAYS, CHUNK, GRID, OFFLINE, ON_POLICY
+from small_jobs import BOTH_WAYS, CHUNK, GRID, OFFLINE, ON_POLICY, WITHOUT_XLA
 
 from gfn_utils import (
     GFNAgent,
@@ -69,12 +69,14 @@ def test_losses_are_those_of_the_compiled_reward_to_the_last_digit(job, batch_si
     np.testing.assert_array_equal(agent_of(PythonGrid()).train(**job).l1_error, expected.l1_error)
 
 
+@WITHOUT_XLA
 def test_an_objective_with_state_flows_trains_on_it_as_on_the_compiled_one():
     job = {**ON_POLICY, "iterations": 5, "objective": "flow_matching"}
     expected = agent_of(GRID).train(**job)
     np.testing.assert_allclose(agent_of(PythonGrid()).train(**job).loss, expected.loss, rtol=1e-13)
 
 
+@WITHOUT_XLA
 def test_it_is_asked_once_for_each_batch_and_never_for_padding():
     env = PythonGrid()
     agent = agent_of(env)
@@ -89,6 +91,7 @@ def test_it_is_asked_once_for_each_batch_and_never_for_padding():
     assert [len(states) for states in env.calls] == [11]
 
 
+@WITHOUT_XLA
 def test_with_cache_rewards_it_is_asked_once_for_each_object():
     env = RememberingGrid()
     expected = agent_of(GRID).train(**ON_POLICY)
@@ -99,7 +102,8 @@ def test_with_cache_rewards_it_is_asked_once_for_each_object():
     np.testing.assert_array_equal(asked, LOG_REWARDS.ravel())
 
 
-@pytest.mark.parametrize("job", [OFFLINE, ON_POLICY], ids=["offline", "on policy"])
+@WITHOUT_XLA
+@BOTH_WAYS
 def test_its_exception_arrives_as_it_is_and_the_agent_stays_as_after_the_last_good_chunk(job):
     expected = agent_of(GRID)
     expected.train(**job, callback=lambda progress: progress.done == 2 * CHUNK)
@@ -114,6 +118,7 @@ def test_its_exception_arrives_as_it_is_and_the_agent_stays_as_after_the_last_go
     assert np.isfinite(rest.loss).all()
 
 
+@WITHOUT_XLA
 def test_an_interrupt_reaches_it_at_once():
     class Impatient(PythonGrid):
         def log_reward(self, states):
@@ -164,6 +169,7 @@ def test_it_learns_the_right_distribution_where_nothing_is_listed_for_training()
     assert evaluation.l1_error(p, env.target()) < 0.05
 
 
+@WITHOUT_XLA
 def test_an_agent_of_it_is_saved_and_loaded(tmp_path):
     env = PythonGrid()
     agent = agent_of(env)

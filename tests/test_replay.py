@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from same_agents import assert_same
 from scipy.stats import chisquare
-from small_jobs import GRID, small_agent
+from small_jobs import GRID, WITHOUT_XLA, small_agent
 
 from gfn_utils import GFNAgent, HyperGrid, ReplayBuffer, evaluation, runs, training
 
@@ -192,6 +192,7 @@ def small_buffer(**settings):
     return ReplayBuffer(10, priority=1.0, refresh=REFRESH, **settings)
 
 
+@WITHOUT_XLA
 def test_each_round_draws_its_share_and_then_puts_in_what_it_sampled(monkeypatch):
     results = []
     make = training.CheckedChunk.__call__
@@ -230,6 +231,7 @@ def test_a_share_is_rounded_to_whole_trajectories(share, n):
     assert (plan.n_given, plan.n_sampled) == (n, 6 - n)
 
 
+@WITHOUT_XLA
 def test_the_size_of_chunks_changes_no_result():
     done, agents, buffers = [], [], []
     for chunk in (1, 7, 100):
@@ -245,6 +247,7 @@ def test_the_size_of_chunks_changes_no_result():
         assert contents(buffer) == contents(buffers[0])
 
 
+@WITHOUT_XLA
 def test_a_run_with_a_buffer_goes_on_in_the_loaded_agent(tmp_path):
     whole, stopped = small_agent(), small_agent()
     whole.train(**JOB, replay=small_buffer())
@@ -260,6 +263,7 @@ def test_a_run_with_a_buffer_goes_on_in_the_loaded_agent(tmp_path):
     assert whole.replay is None
 
 
+@WITHOUT_XLA
 def test_stored_rewards_are_used_and_not_asked_again():
     class Laboratory(HyperGrid):
         """A reward in Python that counts how often it is asked."""
@@ -288,6 +292,7 @@ def test_training_with_a_buffer_finds_the_target():
     assert evaluation.l1_error(learned, GRID.target()) < 0.03
 
 
+@WITHOUT_XLA
 def test_a_run_that_diverges_leaves_the_buffer_as_it_was():
     agent, buffer = small_agent(learning_rate=1e12), Recording(10, refresh=REFRESH)
     with pytest.raises(FloatingPointError, match="not finite at iteration"):

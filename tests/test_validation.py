@@ -4,11 +4,13 @@ import fractions
 import math
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import gfn_utils
 from gfn_utils.validation import (
     check_callback,
     check_choice,
@@ -203,9 +205,10 @@ def test_another_backend_of_keras_is_refused_in_words(backend):
     )
 
 
-def test_a_settings_file_of_keras_does_not_change_the_backend(tmp_path):
+def test_a_settings_file_of_keras_does_not_change_the_backend_and_nothing_is_warned_of(tmp_path):
     (tmp_path / "keras.json").write_text('{"backend": "jax"}')
-    ended = in_a_new_python("import gfn_utils", KERAS_HOME=str(tmp_path))
+    code = "import warnings; warnings.simplefilter('error'); import gfn_utils, tensorflow"
+    ended = in_a_new_python(code, KERAS_HOME=str(tmp_path))
     assert ended.returncode == 0, ended.stderr
 
 
@@ -213,8 +216,18 @@ def test_tensorflow_before_the_package_is_noticed_once():
     ended = in_a_new_python("import tensorflow, gfn_utils, gfn_utils.sampling; import gfn_utils")
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("TensorFlow was imported before gfn_utils") == 1
+
+
+def test_tensorflow_before_the_package_is_allowed_with_its_settings(monkeypatch):
+    # TensorFlow is there already: this is what a later import of the package would do.
     settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
-    as_errors = "import warnings; warnings.simplefilter('error');"
-    assert in_a_new_python(f"{as_errors} import gfn_utils, tensorflow").returncode == 0
-    ended = in_a_new_python(f"{as_errors} import tensorflow, gfn_utils", **settings)
-    assert ended.returncode == 0, ended.stderr
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gfn_utils._prepare_tensorflow()
+    for name in settings:
+        with monkeypatch.context() as one_missing:
+            one_missing.delenv(name)
+            with pytest.warns(UserWarning, match="TensorFlow was imported before gfn_utils"):
+                gfn_utils._prepare_tensorflow()

@@ -5,13 +5,6 @@ objects. What they ask is asked of other combinations by the tests that `make te
 """
 
 THOROUGH = {
-    "test_changed_environments.py": [
-        "test_where_states_cannot_be_listed_a_change_is_noticed_too",
-    ],
-    "test_dashboard.py": [
-        f"test_log_z_is_shown_where_the_objective_learns_it[{objective}]"
-        for objective in ("sub_trajectory_balance", "flow_matching")
-    ],
     "test_first_log_z.py": [
         *(
             f"test_a_factor_in_the_reward_changes_nothing_but_log_z[{job}]"
@@ -28,16 +21,12 @@ THOROUGH = {
             f"test_the_default_job_is_as_exact_on_rewards_of_any_size[{scale}]"
             for scale in ("0.001", "1000.0")
         ),
-        "test_log_z_of_long_words_starts_near_what_they_are",
     ],
     "test_interrupts.py": [
         f"test_an_interrupt_at_any_line_leaves_a_whole_agent[60-{job}]"
         for job in ("train", "train with state flows", "reset", "sample", "save")
     ],
     "test_many_actions.py": ["test_an_agent_trains_with_4096_actions[offline]"],
-    "test_measured_pairs.py": [
-        "test_pairs_of_the_true_rewards_train_as_the_environment_does[log_variance]",
-    ],
     "test_objectives.py": [
         *(
             f"test_every_objective_trains_offline[{job}]"
@@ -48,16 +37,6 @@ THOROUGH = {
                 "flow_matching-tabulated",
                 "log_variance-blockwise",
             )
-        ),
-        "test_the_learned_state_flow_is_that_of_the_graph[detailed_balance]",
-    ],
-    "test_own_network.py": [
-        "test_with_the_default_shape_and_weights_it_trains_as_the_default_network"
-        "[a pair, from a table]",
-        "test_a_loaded_agent_continues_bit_for_bit[offline, trajectory balance]",
-        *(
-            f"test_models_that_hold_more_than_keras_tells_have_programs_of_their_own[{model}]"
-            for model in ("normalized", "own_activation")
         ),
     ],
     "test_python_reward.py": [
