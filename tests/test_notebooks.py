@@ -22,7 +22,6 @@ LONGEST_CELL = 25
 LARGEST_NOTEBOOK = 600_000
 LARGEST_COURSE = 5_000_000
 SHORTEST_TEXT = 60
-DESCRIBED = [path for path in NOTEBOOKS if path.stem[:2] in ("07", "08", "09", "pl")]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -53,8 +52,8 @@ def test_every_picture_is_followed_by_what_to_see(path):
             assert any("*What to see:*" in text for text in texts), cell.source
 
 
-@pytest.mark.parametrize("path", DESCRIBED, ids=lambda path: path.stem)
-def test_every_picture_is_described_for_who_cannot_see_it(path):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_picture_is_described_for_those_who_cannot_see_it(path):
     for cell in code_cells(read(path)):
         for output in cell.outputs:
             if "image/png" in output.get("data", {}):
