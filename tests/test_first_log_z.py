@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from own_environments import Words
-from small_jobs import BOTH_WAYS, GRID, ON_POLICY, small_agent
+from small_jobs import BOTH_WAYS, GRID, ON_POLICY, WITHOUT_XLA, small_agent
 
 from gfn_utils import GFNAgent, HyperGrid, LeftToRightSequences, evaluation, losses, sampling
 from gfn_utils.environments import Environment, PaintedGrid
@@ -19,6 +19,7 @@ def painted(env, factor):
     return PaintedGrid(factor * reward)
 
 
+@WITHOUT_XLA
 @pytest.mark.parametrize("objective", losses.OBJECTIVES)
 @BOTH_WAYS
 def test_a_factor_in_the_reward_changes_nothing_but_log_z(objective, job):
@@ -44,6 +45,7 @@ def test_the_default_job_is_as_exact_on_rewards_of_any_size(scale):
     assert evaluation.l1_error(evaluation.terminating_distribution(agent), env.target()) < 0.02
 
 
+@WITHOUT_XLA
 @BOTH_WAYS
 def test_log_z_starts_at_the_first_batchs_mean(job):
     agent, again = small_agent(seed=2), small_agent(seed=2, log_z=0.0)
@@ -61,6 +63,7 @@ def test_log_z_starts_at_the_first_batchs_mean(job):
     assert estimate == pytest.approx(expected, abs=1e-6)
 
 
+@WITHOUT_XLA
 @BOTH_WAYS
 def test_a_log_z_that_was_given_or_set_is_where_it_starts(job):
     once = {**job, "chunk": 1, "callback": lambda progress: True}
@@ -87,6 +90,7 @@ def test_a_given_log_z_is_saved_and_loaded(tmp_path):
     assert float(loaded.log_z) == 2.5
 
 
+@WITHOUT_XLA
 def test_state_flows_that_come_later_begin_at_log_z():
     agent = small_agent(log_z=40.0)
     agent.train(**ON_POLICY, objective="trajectory_balance")
@@ -153,6 +157,7 @@ def test_ten_of_thirty_things_with_the_defaults():
     assert np.abs(found - share).max() < 0.02
 
 
+@WITHOUT_XLA
 def test_log_z_of_long_words_starts_near_what_they_are():
     weight = np.random.default_rng(0).normal(size=50 * 20)
 
@@ -160,7 +165,7 @@ def test_log_z_of_long_words_starts_near_what_they_are():
         return tf.reduce_sum(tf.gather(weight, letters + 20 * tf.range(50)), axis=1)
 
     agent = GFNAgent(LeftToRightSequences(log_reward, length=50, alphabet="ACDEFGHIKLMNPQRSTVWY"))
-    first = agent.train(iterations=100, batch_size=8).log_z[0]
+    first = agent.train(iterations=4, batch_size=8, chunk=4).log_z[0]
     # A random word has a log R of 0 ± 7, and one history of probability 20^-50: the mean of eight.
     assert first == pytest.approx(50 * np.log(20), abs=4 * 7 / np.sqrt(8))
 
