@@ -10,6 +10,7 @@ import weakref
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from small_jobs import WITHOUT_XLA
 
 from gfn_utils import GFNAgent, HyperGrid, evaluation, losses
 from gfn_utils.classroom import plotting
@@ -189,6 +190,7 @@ def test_a_preview_shows_a_finished_run_and_leaves_the_agent_untrained(monkeypat
     assert (agent.iteration, dashboard.training.done) == (0, 0)
 
 
+@WITHOUT_XLA
 @pytest.mark.parametrize("objective", losses.OBJECTIVES)
 def test_log_z_is_shown_where_the_objective_learns_it(objective):
     agent = GFNAgent(HyperGrid(height=4), seed=3)
@@ -206,6 +208,7 @@ def test_log_z_is_shown_where_the_objective_learns_it(objective):
     plt.close("all")
 
 
+@WITHOUT_XLA
 def test_a_grid_whose_error_is_not_tracked_is_trained_all_the_same():
     agent = GFNAgent(HyperGrid(2, 128), hidden=(8,))
     dashboard = TrainingDashboard(LiveTraining(agent, Settings(20, batch_size=2)))
@@ -280,6 +283,14 @@ def test_the_dry_desert_of_lesson_05_can_be_painted():
     assert {each.description for each in editor.cells.children} == {"1e-5", "1"}
 
 
+@pytest.fixture(scope="module")
+def editor():
+    """One for all that is refused."""
+    editor = RewardEditor()
+    editor.height.value = 4
+    return editor
+
+
 @pytest.mark.parametrize(
     ("cell", "reward", "error", "message"),
     [
@@ -292,9 +303,9 @@ def test_the_dry_desert_of_lesson_05_can_be_painted():
         ((0, 0), None, TypeError, "reward must be a number, got None"),
     ],
 )
-def test_what_cannot_be_painted_is_refused_and_changes_nothing(cell, reward, error, message):
-    editor = RewardEditor()
-    editor.height.value = 4
+def test_what_cannot_be_painted_is_refused_and_changes_nothing(
+    editor, cell, reward, error, message
+):
     before = editor.rewards.copy()
     with pytest.raises(error, match=message):
         editor.paint(*cell, reward)
@@ -323,6 +334,7 @@ def test_a_painted_grid_takes_numbers_only(rewards):
         PaintedGrid(rewards)
 
 
+@WITHOUT_XLA
 def test_the_page_trains_for_the_painted_reward_and_the_settings():
     page = Playground()
     page.editor.height.value = 4
@@ -352,6 +364,7 @@ def test_the_page_trains_for_the_painted_reward_and_the_settings():
 
 def test_a_change_while_it_trains_pauses_that_run_and_starts_another():
     page = Playground()
+    page.editor.height.value = 4
     run = page.first
     run.dashboard.every.value = 500
     old = run.dashboard.training
@@ -422,6 +435,7 @@ def test_both_runs_are_started_at_once_and_drawn_on_the_same_axes(monkeypatch):
     page.start_both.click()
     assert all(run.dashboard.training.done < run.updates.value for run in runs)
     for run in runs:
+        run.dashboard.training.pause()
         finish(run.dashboard)
 
 
