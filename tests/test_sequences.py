@@ -53,10 +53,9 @@ def plain_states(construction, env):
 
 
 @three_ways
-@given(size=SIZES, block=st.integers(1, 3))
-@settings(max_examples=6, deadline=None)
-def test_the_contract_holds(construction, size, block):
-    check_environment(make(construction, *size, min(block, size[0])))
+@pytest.mark.parametrize(("length", "n_letters", "block"), [(1, 2, 1), (3, 4, 2), (4, 3, 3)])
+def test_the_contract_holds(construction, length, n_letters, block):
+    check_environment(make(construction, length, n_letters, block))
 
 
 @three_ways
@@ -293,8 +292,7 @@ def test_very_long_sequences_are_made_at_once():
     assert env.n_states is None
 
 
-@three_ways
-def test_a_reward_that_is_a_network_in_single_precision_keeps_the_contract(construction):
+def test_a_reward_that_is_a_network_in_single_precision_keeps_the_contract():
     network = keras.Sequential([keras.layers.Dense(64, "relu"), keras.layers.Dense(1)])
     network.build([None, 20 * 8])
     network.layers[0].set_weights([10 * weight for weight in network.layers[0].get_weights()])
@@ -304,4 +302,4 @@ def test_a_reward_that_is_a_network_in_single_precision_keeps_the_contract(const
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_environment(construction(log_reward, 8, string.ascii_letters[:20]))
+        check_environment(AnyPositionSequences(log_reward, 8, string.ascii_letters[:20]))
