@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from own_environments import Graph, Subsets, Words
+from small_jobs import ON_POLICY, WITHOUT_XLA
 
 from gfn_utils import Environment, GFNAgent, HyperGrid, check_environment, evaluation
 from gfn_utils.environments import ContractError, check_attributes
@@ -576,6 +577,7 @@ def test_a_size_that_is_missing_is_named():
         check_attributes(Nameless())
 
 
+@WITHOUT_XLA
 def test_an_upper_bound_on_the_length_will_do():
     bounded = broken_grid(max_trajectory_length=20)
     check_environment(bounded)
@@ -585,7 +587,7 @@ def test_an_upper_bound_on_the_length_will_do():
     agent = GFNAgent(bounded, hidden=(8,))
     assert agent.sample(10).actions.shape == (10, 20)
     agent.sample_backward([[3, 3], [0, 0]])
-    agent.train(iterations=2)
+    agent.train(**ON_POLICY)
     assert evaluation.terminating_distribution(agent).sum() == pytest.approx(1)
 
 

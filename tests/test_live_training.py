@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_jobs import WITHOUT_XLA
 
 from gfn_utils import GFNAgent, HyperGrid
 from gfn_utils.classroom.live_training import LiveTraining, Settings
@@ -43,7 +44,9 @@ def assert_same(live, whole, history):
 
 
 @pytest.mark.parametrize("objective", ["trajectory_balance", "detailed_balance"])
-def test_pauses_change_nothing(objective):
+def test_pauses_change_nothing(objective, request):
+    if objective != SETTINGS.objective:
+        request.getfixturevalue("without_xla")
     live = LiveTraining(agent(), SETTINGS._replace(objective=objective))
     live.on_chunk = lambda: live.done in (60, 80) and live.pause()
     for done in (60, 80, 200):
@@ -149,6 +152,7 @@ def test_a_timeout_is_a_number_of_seconds():
             LiveTraining(agent(), SETTINGS).join(wrong)
 
 
+@WITHOUT_XLA
 def test_settings_may_be_numbers_of_numpy(tmp_path):
     settings = Settings(np.int64(3), batch_size=np.array(4))
     run_to_the_end(LiveTraining(agent(), settings, tmp_path / "run.npz"))
