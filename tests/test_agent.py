@@ -12,7 +12,16 @@ import tensorflow as tf
 from own_environments import Subsets, Words
 from same_agents import assert_different, assert_same, everything
 from scipy.stats import kstest
-from small_jobs import BOTH_WAYS, CHUNK, GRID, OFFLINE, ON_POLICY, job_of, small_agent
+from small_jobs import (
+    BOTH_WAYS,
+    CHUNK,
+    GRID,
+    OFFLINE,
+    ON_POLICY,
+    WITHOUT_XLA,
+    job_of,
+    small_agent,
+)
 
 import gfn_utils
 from gfn_utils import (
@@ -20,12 +29,13 @@ from gfn_utils import (
     GFNAgent,
     HyperGrid,
     checkpoint,
-    evaluation,
     runs,
     sampling,
     training,
 )
 from gfn_utils.networks import DenseNetwork
+
+pytestmark = WITHOUT_XLA
 
 
 def draws(agent, n=50):
@@ -49,43 +59,6 @@ def test_the_training_evaluates_the_keras_model(env, hidden, randomise):
     expected = np.concatenate(agent.policy(env.encode(env.states())), axis=1)
     found = agent.kind.network.logits(env, agent.policy.weights).layer_outputs(env.states())
     np.testing.assert_allclose(found[-1], expected, rtol=1e-12)
-
-
-def test_the_contract_of_names():
-    env = HyperGrid(ndim=2, height=8, r0=0.01, r1=0.5, r2=1.0)
-    agent = GFNAgent(
-        env,
-        hidden=(32, 32),
-        gamma=0.5,
-        seed=0,
-        learning_rate=0.01,
-        log_z_learning_rate=0.01,
-        dtype="float64",
-    )
-    pf_logits, pb_logits = agent.policy(env.encode(env.states()))
-    assert (pf_logits.shape, pb_logits.shape) == ((64, 3), (64, 2))
-    assert np.isfinite(pf_logits).all()
-    assert np.isfinite(pb_logits).all()
-    assert pf_logits.dtype == pb_logits.dtype == agent.log_z.dtype == tf.float64
-    assert float(agent.log_z) == 0
-    data = agent.sample(5000, explore=True)
-    assert data._fields == ("states", "actions", "terminal", "log_reward")
-    assert [part.shape for part in data] == [(5000, 16, 2), (5000, 15), (5000, 2), (5000,)]
-    terminal_states = data.terminal[:7]
-    back = agent.sample_backward(terminal_states)
-    assert type(back) is type(data)
-    np.testing.assert_array_equal(back.terminal, terminal_states)
-    assert (back.states[:, 0] == 0).numpy().all()
-    hist = agent.train(data, epochs=200)
-    assert len(hist.loss) == 200
-    p = evaluation.terminating_distribution(agent)
-    assert p.shape == (env.n_states,)
-    l1 = evaluation.l1_error(p, env.target())
-    assert l1 == pytest.approx(np.abs(p - env.target()).sum(), abs=1e-15)
-    assert l1 < 0.02
-    hist = agent.train(iterations=2000, batch_size=16)
-    assert len(hist.loss) == 2000
-    assert agent.iteration == 1400 + 2000
 
 
 def test_saved_and_loaded_under_the_names_of_the_contract(tmp_path):
