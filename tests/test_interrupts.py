@@ -95,13 +95,14 @@ def test_an_interrupt_at_any_line_leaves_a_whole_agent(name, all_of_the_first, t
         grown._add_state_flow()
         allowed.append(everything(grown))
     agent, line = fresh(), 1
+    before = agent._held
     while interrupted_at(line, functools.partial(job, agent)):
         found = everything(agent)
         assert any(same(found, whole) for whole in allowed), line
-        agent.train(iterations=1, batch_size=6, chunk=7)  # and it is not taken for busy
-        agent = fresh()
+        agent._hold(before)
         line += 1 + line // all_of_the_first  # then ever fewer
     assert line > 20
+    agent.train(**{**ON_POLICY, "iterations": 1})  # it was never taken for busy
     leftovers = {path.name for path in tmp_path.iterdir()} - {
         "before.npz",
         "trained.npz",
@@ -126,7 +127,7 @@ def test_interrupts_in_a_block_wait_for_its_end(ctrl_c_interrupts):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_thousand_interrupts_do_no_harm():
+def test_hundreds_of_interrupts_do_no_harm():
     agent, alone = small_agent(), small_agent()
     main, training, sent, caught = threading.get_ident(), threading.Event(), 0, 0
 
@@ -137,7 +138,7 @@ def test_a_thousand_interrupts_do_no_harm():
 
     def storm():
         nonlocal sent
-        while sent < 1000:
+        while sent < 400:
             signal.pthread_kill(main, signal.SIGINT)
             sent += 1
             time.sleep(0.003)
@@ -155,11 +156,10 @@ def test_a_thousand_interrupts_do_no_harm():
             caught += 1
     thread.join()
     signal.signal(signal.SIGINT, before)
-    assert caught > 100
+    assert caught > 40
     # It holds the result of so many whole chunks, as an agent does that was never interrupted.
     assert agent.iteration % 7 == 0
-    for _ in range(agent.iteration // 7):
-        alone.train(**{**ON_POLICY, "iterations": 7})
+    alone.train(**{**ON_POLICY, "iterations": agent.iteration})
     assert same(everything(agent), everything(alone))
 
 
