@@ -44,7 +44,9 @@ def without_xla(monkeypatch):
 
     For a few updates, where the question is what Python does around a program or what numbers go
     into it. Whether every objective and every way to a gradient compiles, and gives the numbers
-    that it should, is asked of compiled programs, in test_training and test_objectives.
+    that it should, is asked of compiled programs, in test_training and test_objectives. So
+    is what becomes of weights that are NaN: XLA forgives an index out of bounds, and a traced
+    program does not.
     """
     monkeypatch.setattr(training, "_xla", functools.partial(training.tf.function, autograph=False))
     monkeypatch.setattr(training, "_program", TRACED_PROGRAMS)
