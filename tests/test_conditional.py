@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from own_environments import Subsets
 from same_agents import assert_same
-from small_jobs import GRID
+from small_jobs import GRID, WITHOUT_XLA
 
 from gfn_utils import GFNAgent, LeftToRightSequences, ReplayBuffer, evaluation, losses, training
 from gfn_utils.environments import Conditional, ContractError, check_environment
@@ -161,6 +161,7 @@ def test_it_learns_conditions_that_it_never_saw():
         assert given.log_z == pytest.approx(given.env.log_partition(), abs=0.1)
 
 
+@WITHOUT_XLA
 def test_a_reward_in_python_trains_as_the_compiled_one():
     table = np.asarray(GRID.log_reward(GRID.states())).reshape(4, 4)
 
@@ -177,6 +178,7 @@ def test_a_reward_in_python_trains_as_the_compiled_one():
     )
 
 
+@WITHOUT_XLA
 def test_offline_replay_and_a_saved_agent(tmp_path):
     env = grid_of_powers()
     agent = GFNAgent(env, hidden=(8,))
