@@ -6,6 +6,7 @@ Inside the package imports go one way.
 import ast
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -108,10 +109,27 @@ def test_colab_has_what_the_package_needs_within_its_bounds():
 @pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda p: p.stem)
 def test_colab_has_what_a_lesson_imports_or_its_first_cell_installs_it(path):
     sources = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
-    installed = re.search(r"%pip install .*", sources[0])[0].split()
+    installed = [asked.name for asked in asked_of_pip(sources[0])]
     there = {library(p) for p in pinned("requirements-colab.txt")} | {*installed, "gfn_utils"}
     missing = imported_modules("\n".join(sources)) - sys.stdlib_module_names - there
     assert not missing
+
+
+def asked_of_pip(source: str) -> list[Requirement]:
+    """The distributions that the pip commands of a cell name, with their bounds."""
+    words = shlex.split(" ".join(re.findall(r"%pip install (.*)", source)))
+    return [Requirement(word) for word in words if word[0] not in "-."]
+
+
+def test_what_a_lesson_installs_is_what_its_extra_names():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = {*map(Requirement, project["optional-dependencies"]["multi_objective"])}
+    asked = set()
+    for path in ROOT.glob("notebooks/11*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        asked |= {*asked_of_pip("\n".join(c.source for c in cells if c.cell_type == "code"))}
+    assert asked == extra
+    assert extra <= {*map(Requirement, project["optional-dependencies"]["course"])}
 
 
 def imported_modules(source: str) -> set[str]:

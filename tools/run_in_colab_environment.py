@@ -27,7 +27,7 @@ from stamp_launch_links import ROOT, changed_files, current_repository, replace
 
 REQUIREMENTS = ROOT / "requirements-colab.txt"
 SHOWN = ["tensorflow", "keras", "numpy", "matplotlib", "ipython", "ipykernel", "ipywidgets"]
-CLAIM = re.compile(r"^✓ (.*?)(?:  \[measured: (.*)\])?$", re.MULTILINE)
+CLAIM = re.compile(r"^✓ (.*?)(?:  \[measured(?: here)?: (.*)\])?$", re.MULTILINE)
 
 
 def main(names: list[str]) -> None:

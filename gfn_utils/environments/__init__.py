@@ -8,6 +8,7 @@ from gfn_utils.environments.contract import (
     check_attributes,
     check_environment,
 )
+from gfn_utils.environments.fragment_chains import FragmentChains
 from gfn_utils.environments.hypergrid import Grid, HyperGrid, PaintedGrid
 from gfn_utils.environments.sequences import (
     AnyPositionSequences,
@@ -22,6 +23,7 @@ __all__ = [
     "ContractError",
     "EitherEndSequences",
     "Environment",
+    "FragmentChains",
     "Grid",
     "HyperGrid",
     "LeftToRightSequences",

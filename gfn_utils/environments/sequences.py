@@ -1,4 +1,4 @@
-"""Sequences of fixed length over an alphabet, built in three ways (arXiv 2203.04115).
+"""Sequences of letters, of one length or of many, built in three ways (arXiv 2203.04115).
 
 The three classes build the same objects along different graphs: a tree (left to right), a graph in
 which a word has at most two parents (either end), and one in which it has as many as it has letters
@@ -29,17 +29,19 @@ class Sequences(Environment):
     """What the three ways to build a sequence share. Use one of them, not this class.
 
     A state is int32 `[length]`: 0 for an empty place, i for the i-th letter of `alphabet`. Stop is
-    allowed when the sequence is complete, and then it is the only action.
+    allowed when the sequence is complete: when it is full, and with `min_length` earlier.
 
     Args:
         log_reward_of: log R in nats, `[B]`, of complete sequences given as numbers of letters,
-            int32 `[B, length]` from 0 to n_letters − 1; a function of TensorFlow operations, or of
-            NumPy arrays with `python_reward`.
-        length: letters in a complete sequence.
+            int32 `[B, length]` from 0 to n_letters − 1, and −1 after the last letter of a shorter
+            one; a function of TensorFlow operations, or of NumPy arrays with `python_reward`.
+        length: letters in the longest sequence.
         alphabet: the letters, each one character.
         block: neighbouring places that the network sees as one: each block of so many letters is
             a one-hot vector of its own. Larger blocks learn faster what only whole blocks tell,
             smaller ones carry over more from word to word.
+        min_length: letters in the shortest complete sequence, for those built at the ends; by
+            default `length`, so that all have one length.
         python_reward, cache_rewards: as in `Environment`.
 
     Raises ValueError or TypeError, naming the argument, if one is out of bounds.
@@ -83,8 +85,8 @@ class Sequences(Environment):
 
     def __repr__(self):
         reward = getattr(self.log_reward_of, "__name__", repr(self.log_reward_of))
-        sizes = f"length={self.length}, alphabet={self.alphabet!r}, block={self.block}"
-        return f"{type(self).__name__}({reward}, {sizes})"
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
+        return f"{type(self).__name__}({reward}, {settings})"
 
     @property
     def n_letters(self) -> int:
@@ -131,14 +133,15 @@ class Sequences(Environment):
         """log R of complete sequences in nats; −inf for the others, in which none may stop."""
         if self.python_reward:
             return self.log_reward_of(states - 1)
-        complete = self._n_filled(states) == self.length
-        log_reward = tf.cast(self.log_reward_of(tf.maximum(states - 1, 0)), tf.float64)
+        complete = self._is_complete(states)
+        letters = tf.where(complete[:, None], states - 1, 0)
+        log_reward = tf.cast(self.log_reward_of(letters), tf.float64)
         return tf.where(complete, log_reward, tf.constant(-np.inf, tf.float64))
 
     def complete_states(self) -> tf.Tensor:
-        """All complete sequences in alphabetical order, `[n_letters ** length, length]`."""
-        self._check_listed()
-        return 1 + _digits(self.n_letters**self.length, self.n_letters, self.length)
+        """All complete sequences, shorter ones first, then in alphabetical order, `[N, length]`."""
+        states = self.states()
+        return states[self._is_complete(states)]
 
     def words(self, states) -> list[str]:
         """The states `[B, length]` as text, with `·` for an empty place.
@@ -180,6 +183,9 @@ class Sequences(Environment):
         """The sizes. A saved agent's fingerprint tells one reward function from another."""
         return {"length": self.length, "alphabet": self.alphabet, "block": self.block}
 
+    def _is_complete(self, states):
+        return self._n_filled(states) == self.length
+
     def _n_filled(self, states):
         return tf.reduce_sum(tf.cast(states > 0, tf.int32), axis=-1)
 
@@ -194,6 +200,14 @@ class Sequences(Environment):
 class _Words(Sequences):
     """Sequences without gaps: k letters, then empty places."""
 
+    min_length: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.min_length is not None:
+            shortest = check_integer("min_length", self.min_length, minimum=1, maximum=self.length)
+            object.__setattr__(self, "min_length", shortest)
+
     @property
     def n_states(self):
         """All words of up to `length` letters, or None if that is more than are ever listed."""
@@ -202,14 +216,22 @@ class _Words(Sequences):
 
     def states(self):
         self._check_listed()
+        return self._all_words()
+
+    def index(self, states):
+        self._check_listed()
+        return self._number(states)
+
+    def _all_words(self):
+        """Every word of up to `length` letters, in order of length, then of the alphabet."""
         words = [1 + _digits(self.n_letters**k, self.n_letters, k) for k in range(self.length + 1)]
         return tf.concat(
             [tf.pad(word, [[0, 0], [0, self.length - k]]) for k, word in enumerate(words)], axis=0
         )
 
-    def index(self, states):
-        self._check_listed()
-        # Words in order of length, then of the alphabet, count up in numerals without a zero.
+    def _number(self, states):
+        """Where each state `[B, length]` stands among all words."""
+        # They count up in numerals without a zero.
         number = tf.zeros_like(states[..., 0])
         for place in range(self.length):
             letter = states[..., place]
@@ -220,6 +242,16 @@ class _Words(Sequences):
         states = np.asarray(states)
         in_range = ((states >= 0) & (states <= self.n_letters)).all(axis=-1)
         return in_range & ~((states[:, 1:] > 0) & (states[:, :-1] == 0)).any(axis=-1)
+
+    def graph_key(self):
+        key = super().graph_key()
+        return key if key is self else (*key, self.min_length)
+
+    def settings(self):
+        return super().settings() | ({"min_length": self.min_length} if self.min_length else {})
+
+    def _is_complete(self, states):
+        return self._n_filled(states) >= (self.min_length or self.length)
 
     def _append(self, states, letter):
         """Put `letter` `[B]` after the last one; 0 leaves the word as it is."""
@@ -233,9 +265,12 @@ class _Words(Sequences):
 
     def _last_is(self, states):
         """Which letter is the last, bool `[B, n_letters]`; none of the empty word."""
+        return tf.one_hot(self._last(states) - 1, self.n_letters, True, False, dtype=tf.bool)
+
+    def _last(self, states):
+        """The number of the last letter, int32 `[B]`; 0 of the empty word."""
         is_last = tf.one_hot(self._n_filled(states) - 1, self.length, dtype=tf.int32)
-        last = tf.reduce_sum(states * is_last, axis=-1)
-        return tf.one_hot(last - 1, self.n_letters, True, False, dtype=tf.bool)
+        return tf.reduce_sum(states * is_last, axis=-1)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -250,8 +285,8 @@ class LeftToRightSequences(_Words):
         return self.n_letters + 1
 
     def forward_mask(self, states):
-        complete = (self._n_filled(states) == self.length)[:, None]
-        return tf.concat([tf.repeat(~complete, self.n_letters, axis=1), complete], axis=1)
+        letters = tf.repeat((self._n_filled(states) < self.length)[:, None], self.n_letters, axis=1)
+        return tf.concat([letters, self._is_complete(states)[:, None]], axis=1)
 
     def backward_mask(self, states):
         return self._last_is(tf.convert_to_tensor(states))
@@ -280,7 +315,8 @@ class EitherEndSequences(_Words):
     def forward_mask(self, states):
         n_filled = self._n_filled(states)[:, None]
         append = tf.repeat(n_filled < self.length, self.n_letters, axis=1)
-        return tf.concat([append, append & (n_filled > 0), n_filled == self.length], axis=1)
+        stop = self._is_complete(states)[:, None]
+        return tf.concat([append, append & (n_filled > 0), stop], axis=1)
 
     def backward_mask(self, states):
         states = tf.convert_to_tensor(states)
