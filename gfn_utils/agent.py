@@ -332,21 +332,27 @@ class GFNAgent:
         and the weights of this agent as they are now. Raises ValueError if `env` is not
         Conditional.
         """
-        if not isinstance(self.env, Conditional):
-            raise ValueError(f"given needs an agent of a Conditional environment, got {self.env!r}")
+        self._conditional("given")
         return given_agent(self.kind, self._weights(), condition, self.seed)
 
-    def sample(self, n: int, explore: bool = False) -> Trajectories:
+    def sample(self, n: int, explore: bool = False, conditions=None) -> Trajectories:
         """Draw `n` trajectories from the origin: by P_F, or by its mixture with γ·uniform.
 
+        Of a Conditional environment the origins are drawn from its table, or from other
+        `conditions` `[K, D]`: the last entry of a state is then a row of these.
+
         Each call continues the agent's stream of random numbers; the same seed and the same calls
-        give the same trajectories. Raises ValueError if n < 1, or if the states would fill 4 GB.
+        give the same trajectories. Raises ValueError if n < 1, or if the states would fill 4 GB,
+        or for conditions without a Conditional environment.
         """
         n = check_integer("n", n, minimum=1, maximum=sampling.most_trajectories(self.env))
         explore = check_flag("explore", explore)
         gamma = tf.constant(self.gamma if explore else 0.0, self.kind.dtype)
-        sample_forward, _ = _samplers(self._kind_now())
-        return self._sample(sample_forward, tf.constant(n), gamma)
+        env = self.env
+        if conditions is not None:
+            env = self._conditional("conditions").with_conditions(conditions)
+        sample_forward, _ = _samplers(self._kind_now(env))
+        return self._sample(env, sample_forward, tf.constant(n), gamma)
 
     def sample_backward(self, terminal) -> Trajectories:
         """Draw one trajectory for each terminal state `[B, ...]` by P_B; returned origin first.
@@ -355,27 +361,35 @@ class GFNAgent:
         """
         terminal = check_states(self.env, terminal, "terminal")
         _, sample_backward = _samplers(self._kind_now())
-        return self._sample(sample_backward, terminal)
+        return self._sample(self.env, sample_backward, terminal)
 
-    def _sample(self, sampler, *arguments):
+    def _conditional(self, what):
+        """The environment, which must be Conditional to ask for `what`."""
+        if not isinstance(self.env, Conditional):
+            raise ValueError(
+                f"{what} needs an agent of a Conditional environment, got {self.env!r}"
+            )
+        return self.env
+
+    def _sample(self, env, sampler, *arguments):
         """Trajectories by the next seed of the agent's stream."""
         with interrupts_held_back():
-            trajectories = self._draw(sampler, *arguments, self._next_sampling_seed())
+            trajectories = self._draw(env, sampler, *arguments, self._next_sampling_seed())
             self._held = self._held._replace(n_sampled=self._held.n_sampled + 1)
         return trajectories
 
-    def _draw(self, sampler, *arguments):
-        """Trajectories of a sampler. R is asked as it is now."""
+    def _draw(self, env, sampler, *arguments):
+        """Trajectories of a sampler in `env`. R is asked as it is now."""
         trajectories = sampler(self._weights(), *arguments)
         with interrupts_let_through():
-            log_reward = log_rewards_of(self.env, trajectories.terminal)
+            log_reward = log_rewards_of(env, trajectories.terminal)
         return trajectories._replace(log_reward=log_reward)
 
     def _next_sampling_seed(self):
         return tf.constant([2 * self.seed + 1, self._held.n_sampled + 1], tf.int64)
 
-    def _kind_now(self):
-        return self.kind._replace(env=Snapshot(self.env))
+    def _kind_now(self, env=None):
+        return self.kind._replace(env=Snapshot(env or self.env))
 
     def train(
         self,
@@ -697,7 +711,7 @@ class GFNAgent:
             seed = tf.constant([2 * self.seed + 1, -1 - self.iteration], tf.int64)
             gamma = tf.constant(self.gamma, self.kind.dtype)
             with interrupts_held_back():
-                drawn = self._draw(forward, tf.constant(n), gamma, seed)
+                drawn = self._draw(self.env, forward, tf.constant(n), gamma, seed)
                 replay.add(drawn.terminal, drawn.log_reward)
         self._held = self._held._replace(replay=replay)
 

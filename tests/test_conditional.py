@@ -249,3 +249,43 @@ def test_what_has_no_conditions_says_so():
         GRID.encode_condition(GRID.states())
     with pytest.raises(ValueError, match="it compares trajectories that share a condition"):
         GFNAgent(grid_of_powers(), hidden=(8,)).train(**JOB, objective="log_variance")
+
+
+def test_samples_under_conditions_that_are_given_with_the_call(randomise):
+    agent = randomise(GFNAgent(grid_of_powers(), hidden=(8,), gamma=0.0), seed=1)
+    asked = np.array([[0.33], [1.7]])
+    drawn = agent.sample(40_000, conditions=asked)
+    number = drawn.terminal[:, -1].numpy()
+    assert set(number) == {0, 1}
+    cells = GRID.index(agent.env.base_states(drawn.terminal)).numpy()
+    rewards = np.asarray(GRID.log_reward(GRID.states()))[cells] * asked[number, 0]
+    np.testing.assert_allclose(drawn.log_reward, rewards, rtol=1e-6)
+    for row, condition in enumerate(asked):
+        seen = np.bincount(cells[number == row], minlength=16)
+        expected = evaluation.terminating_distribution(agent.given(condition)) * seen.sum()
+        scatter = np.sqrt(np.maximum(expected, 1))
+        assert (np.abs(seen - expected) < 5 * scatter).all()  # false alarm: 2e-5
+
+
+def test_sampling_under_conditions_needs_conditions():
+    with pytest.raises(ValueError, match="conditions needs an agent of a Conditional environment"):
+        GFNAgent(GRID, hidden=(4,)).sample(3, conditions=[[1.0]])
+    with pytest.raises(ValueError, match=r"conditions must be of shape \[K, D\]"):
+        GFNAgent(grid_of_powers(), hidden=(4,)).sample(3, conditions=[1.0])
+
+
+def test_given_environments_differ_in_rewards_alone_and_share_their_programs():
+    env = grid_of_powers()
+    one, other = env.given([0.5]), env.given([1.5])
+    assert one.graph_key() == other.graph_key() != GRID.graph_key()
+    losses_of = {}
+    for beta, given in ((0.5, one), (1.5, other)):
+        agent = GFNAgent(given, hidden=(8,), seed=0)
+        losses_of[beta] = agent.train(iterations=5, track_error=False).loss
+        training.forget_programs()
+        again = GFNAgent(env.given([beta]), hidden=(8,), seed=0)
+        fresh = again.train(iterations=5, track_error=False).loss
+        np.testing.assert_array_equal(fresh, losses_of[beta])
+    assert losses_of[0.5][0] != losses_of[1.5][0]
+    listless = Conditional(Subsets(), [[1.0]], power_of_reward(Subsets())).given([1.0])
+    assert listless.graph_key() is listless

@@ -80,6 +80,13 @@ def test_an_answer_of_another_kind_is_wrong_and_not_an_error(found, capsys):
     assert "expected 2" in said
 
 
+def test_what_is_not_known_agrees_with_itself_alone(capsys):
+    case = [((1,), [np.nan, 2.0])]
+    assert verdict(lambda x: [np.nan, 2.0], capsys, case).startswith("✓")
+    for wrong in ([0.0, 2.0], [np.nan, np.nan], [2.0, np.nan], np.nan):
+        assert verdict(lambda x, found=wrong: found, capsys, case).startswith("✗")
+
+
 def test_words_are_compared_as_words(capsys):
     assert verdict(str.upper, capsys, [(("a",), "A")]).startswith("✓")
     assert verdict(str.lower, capsys, [(("a",), "A")]).startswith("✗")

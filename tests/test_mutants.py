@@ -95,6 +95,26 @@ EQUIVALENT = {
             "same = letters[:, :-1] == letters[:, 1:]": "equality has no direction",
         },
     },
+    "11b_molecules": {
+        "far_apart": {
+            "for _ in list(range(k - 1))[::-1]:": "it only counts",
+        },
+    },
+    "11_one_agent_for_every_trade_off": {
+        "best_log_z": {
+            "best = np.full(n_conditions, np.nan); needed = log_reward + log_pb - log_pf": (
+                "the order of these two lines is free"
+            ),
+            "for c in list(np.unique(number))[::-1]:": "their order is free",
+        },
+        "log_reward_of_five": {
+            "away = tf.cast(tf.abs(states[:, 1] - states[:, 0]), tf.float64)": "absolute",
+            "away = tf.cast(tf.abs(states[:, 0] - states[:, 1]), tf.float64); four = tf.gather("
+            "objectives, states[:, 0] * height + states[:, 1])": (
+                "the order of these two lines is free"
+            ),
+        },
+    },
 }
 
 

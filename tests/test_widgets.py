@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from own_environments import Subsets
 
-from gfn_utils import GFNAgent, HyperGrid, evaluation
+from gfn_utils import Conditional, GFNAgent, HyperGrid, evaluation
 from gfn_utils.classroom import plotting, widgets
 from gfn_utils.policy import tabulate
 
@@ -382,6 +382,36 @@ def test_perfect_samples_scatter_about_the_floor(drawn):
         assert curve[0][0][n] == near(floor)
         # Seeded: about one run in 70 would fail were it not.
         assert abs(np.mean(errors) - floor) < 4 * np.std(errors) / math.sqrt(n_draws)
+
+
+def test_the_condition_is_what_the_sliders_say(drawn, shown):
+    conditional = Conditional(
+        GRID,
+        [[1.0, 0.5], [2.0, 0.5]],
+        lambda states, c: c[:, 0] * GRID.log_reward(states) + c[:, 1],
+    )
+    trained = GFNAgent(conditional, hidden=(8,), seed=0)
+    control = widgets.condition_sliders(
+        trained, {"power": (0.0, 3.0, 1.0), "level": (0.0, 1.0, 0.5)}, lambda v: [v[0], v[1] / 2]
+    )
+    part(control, "power").value = 2.4
+    part(control, "level").value = 0.8
+    given = trained.given([2.4, 0.4])
+    reward = np.exp(2.4 * np.asarray(GRID.log_reward(GRID.states())) + 0.4)
+    named = drawn[-1][1]
+    np.testing.assert_allclose(named["target"], reward / reward.sum())
+    np.testing.assert_allclose(named["learned"], evaluation.terminating_distribution(given))
+    assert number(control, "exact log Z:") == pytest.approx(np.log(reward.sum()), abs=0.006)
+    off = np.abs(named["target"] - named["learned"]).sum() / 2
+    assert number(control, "total variation [measured here:") == pytest.approx(off, abs=0.006)
+
+
+def test_condition_sliders_need_an_agent_with_conditions_on_a_grid(agent):
+    with pytest.raises(TypeError, match=r"agent\.env must be a Conditional"):
+        widgets.condition_sliders(agent, {"power": (0.0, 3.0, 1.0)})
+    words = Conditional(Subsets(), [[1.0]], lambda states, c: c[:, 0])
+    with pytest.raises(ValueError, match=r"agent\.env\.base"):
+        widgets.condition_sliders(GFNAgent(words, hidden=(4,)), {"power": (0.0, 3.0, 1.0)})
 
 
 def test_a_control_keeps_the_agent_as_it_was(agent, randomise, drawn):

@@ -513,4 +513,72 @@ WRONG_ANSWERS = {
             ),
         ],
     ],
+    "11_one_agent_for_every_trade_off": [
+        [
+            ("log_reward + log_pb - log_pf", "log_reward + log_pf - log_pb"),
+            ("log_reward + log_pb - log_pf", "log_pf - log_pb - log_reward"),
+            ("log_reward + log_pb - log_pf", "log_reward - log_pf"),
+            ("log_reward + log_pb - log_pf", "log_reward"),
+            ("np.mean(needed[number == c])", "np.sum(needed[number == c])"),
+            ("np.mean(needed[number == c])", "np.median(needed[number == c])"),
+            ("np.mean(needed[number == c])", "np.max(needed[number == c])"),
+            ("np.mean(needed[number == c])", "np.mean(needed)"),
+            ("needed[number == c]", "needed[c]"),
+            ("np.full(n_conditions, np.nan)", "np.zeros(n_conditions)"),
+            ("np.full(n_conditions, np.nan)", "np.full(number.max() + 1, np.nan)"),
+            (
+                "np.mean(needed[number == c])",
+                "np.log(np.mean(np.exp(needed[number == c])))",
+            ),
+        ],
+        [
+            ("return condition[:, 5] *", "return"),
+            ("return condition[:, 5] *", "return condition[:, 4] *"),
+            ("condition[:, :5] * values", "condition[:, 1:] * values"),
+            ("condition[:, :5] * values", "values"),
+            ("condition[:, :5] * values", "condition[:, :5] * tf.math.log(values)"),
+            ("1 - away[:, None] / 31", "away[:, None] / 31"),
+            ("1 - away[:, None] / 31", "1 - away[:, None] / 32"),
+            ("tf.abs(states[:, 0] - states[:, 1])", "states[:, 0] - states[:, 1]"),
+            ("tf.abs(states[:, 0] - states[:, 1])", "tf.abs(states[:, 0] + states[:, 1] - 31)"),
+            ("[four, 1 - away[:, None] / 31]", "[1 - away[:, None] / 31, four]"),
+            ("tf.math.log(tf.reduce_sum(", "(tf.reduce_sum("),
+            ("reduce_sum", "reduce_mean"),
+            ("states[:, 0] * height + states[:, 1]", "states[:, 1] * height + states[:, 0]"),
+            (
+                "condition[:, 5] * tf.math.log(tf.reduce_sum(condition[:, :5] * values, axis=1))",
+                "tf.reduce_sum(condition[:, :5] * values, axis=1) ** condition[:, 5]",
+            ),
+        ],
+    ],
+    "11b_molecules": [
+        [
+            ("log_reward - np.log(n_spellings)", "log_reward + np.log(n_spellings)"),
+            ("log_reward - np.log(n_spellings)", "log_reward - n_spellings"),
+            ("log_reward - np.log(n_spellings)", "log_reward / n_spellings"),
+            ("log_reward - np.log(n_spellings)", "log_reward * np.log(n_spellings)"),
+            ("log_reward - np.log(n_spellings)", "log_reward"),
+            ("log_reward - np.log(n_spellings)", "log_reward - np.log(len(canonical))"),
+            ("np.log(n_spellings)", "np.log2(n_spellings)"),
+            ("canonical.count(each)", "len(set(canonical))"),
+            ("canonical.count(each)", "len(each)"),
+        ],
+        [
+            ("chosen = [0]", "chosen = [int(np.argmax(distance.sum(axis=0)))]"),
+            ("distance[chosen].min(axis=0)", "distance[chosen].max(axis=0)"),
+            ("distance[chosen].min(axis=0)", "distance[chosen].sum(axis=0)"),
+            ("distance[chosen].min(axis=0)", "distance[chosen].mean(axis=0)"),
+            ("distance[chosen].min(axis=0)", "distance[chosen[-1]]"),
+            ("distance[chosen].min(axis=0)", "distance[0]"),
+            ("np.argmax(nearest)", "np.argmin(nearest)"),
+            ("range(k - 1)", "range(k)"),
+            (
+                "    for _ in range(k - 1):\n"
+                "        nearest = distance[chosen].min(axis=0)\n"
+                "        chosen.append(int(np.argmax(nearest)))\n"
+                "    return chosen",
+                "    return [0, *np.argsort(-distance[0])[: k - 1].tolist()]",
+            ),
+        ],
+    ],
 }

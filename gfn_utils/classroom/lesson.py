@@ -47,8 +47,9 @@ def claim(text: str, holds, measured=None, varies: bool = False) -> None:
 def check(answer, cases, hint: str = "", tolerance: float = 1e-6) -> None:
     """Tell a learner whether a function of theirs is right, and if not where it goes wrong.
 
-    `cases` lists pairs of arguments (a tuple) and the right result, a number or an array. Prints
-    one verdict: right, not yet (the first case that differs, and `hint`), or not answered.
+    `cases` lists pairs of arguments (a tuple) and the right result, a number or an array, in which
+    NaN agrees with NaN alone. Prints one verdict: right, not yet (the first case that differs, and
+    `hint`), or not answered.
     """
     check_function("answer", answer)
     check_instance("hint", hint, str, "a sentence")
@@ -136,7 +137,8 @@ def _checked_cases(cases):
 def _agree(found, expected, tolerance):
     with contextlib.suppress(Exception):
         same_shape = np.shape(found) == np.shape(expected)
-        return same_shape and np.allclose(found, expected, rtol=tolerance, atol=tolerance)
+        near = np.isclose(found, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
+        return same_shape and near.all()
     # Not numbers: words, lists of unequal lengths, or something else altogether.
     with contextlib.suppress(Exception):
         return np.array_equal(found, expected)

@@ -19,10 +19,17 @@ from matplotlib.figure import Figure
 from gfn_utils import evaluation
 from gfn_utils.classroom import plotting
 from gfn_utils.classroom.plotting import DRAWING, new_figure, png_of
-from gfn_utils.environments import Environment, Grid
+from gfn_utils.environments import Conditional, Environment, Grid
 from gfn_utils.policy import PolicyTable, mix_with_uniform, tabulate, uniform_log_policy
 from gfn_utils.sampling import PADDING, Trajectories, check_trajectories, log_probabilities
-from gfn_utils.validation import check_flag, check_instance, check_integer, check_number, shown
+from gfn_utils.validation import (
+    check_flag,
+    check_function,
+    check_instance,
+    check_integer,
+    check_number,
+    shown,
+)
 
 WHOLE_LABEL = {"description_width": "initial"}
 """A style: room for all of a control's label."""
@@ -332,6 +339,44 @@ def noise_floor_slider(env: Environment) -> ipywidgets.VBox:
         return figure, alt, numbers
 
     return _control([size, seed], draw, "the number of samples against the noise floor.")[0]
+
+
+def condition_sliders(agent, numbers: dict[str, tuple[float, float, float]], condition_of=None):
+    """The condition against the target and what the agent learned, exactly, side by side.
+
+    Takes a GFNAgent of a Conditional whose base is a two-dimensional grid, and for each slider its
+    name with (least, greatest, first) value. `condition_of` makes the condition `[D]` of these
+    values; by default they are the condition. Returns the control.
+    """
+    conditional = plotting.env_of(agent)
+    check_instance("agent.env", conditional, Conditional, "a Conditional")
+    plotting.check_grid("agent.env.base", conditional.base)
+    condition_of = check_function("condition_of", condition_of or np.array)
+    sliders = []
+    for name, (least, greatest, first) in numbers.items():
+        bounds = {"min": least, "max": greatest, "value": first, "step": (greatest - least) / 100}
+        sliders.append(labelled(ipywidgets.FloatSlider, name, WIDE, **bounds))
+
+    def draw():
+        given = agent.given(condition_of([slider.value for slider in sliders]))
+        target, learned = given.env.target(), evaluation.terminating_distribution(given)
+        figure = new_figure(7.2, 3.3)
+        plotting.distributions(given.env, target.max(), figure, target=target, learned=learned)
+        off = evaluation.total_variation(learned, target)
+        condition = ", ".join(f"{number:.2f}" for number in given.env.condition)
+        numbers = [
+            f"condition ({condition})",
+            f"exact log Z: {given.env.log_partition():.2f} nats",
+            f"learned log Z [measured here: {given.log_z:.2f} nats]",
+            f"total variation [measured here: {off:.2f}]",
+        ]
+        return (
+            figure,
+            "Two maps of probabilities: the target of the condition, and learned.",
+            numbers,
+        )
+
+    return _control(sliders, draw, "the condition against target and learned.")[0]
 
 
 def _control(inputs, draw, what, redraw_on=None):
