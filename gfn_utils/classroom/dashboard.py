@@ -85,7 +85,7 @@ class TrainingDashboard:
         what = "forget what was learned and start again"
         self.reset_button = ipywidgets.Button(description="Reset", tooltip=what)
         every = {"options": UPDATES_A_PICTURE, "value": 40}
-        self.every = labelled(ipywidgets.SelectionSlider, "updates a picture", **every)
+        self.every = labelled(ipywidgets.SelectionSlider, "updates per picture", **every)
         self.show_pipes = ipywidgets.Checkbox(description="show the flow as pipes", indent=False)
         self.progress = ipywidgets.IntProgress(description="progress", layout={"width": "16em"})
         self.status = ipywidgets.HTML()

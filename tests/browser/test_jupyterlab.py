@@ -202,7 +202,7 @@ def test_start_is_answered_while_cells_are_running(lesson):
 
 def dashboard(page):
     """Container, start button and status of the training dashboard."""
-    control = output_with(page, "updates a picture")
+    control = output_with(page, "updates per picture")
     button = control.get_by_role("button", name=re.compile("Start|Pause|Continue|Finished"))
     return control, button, control.locator(".widget-html-content").first
 
