@@ -78,6 +78,11 @@ EQUIVALENT = {
         },
     },
     "07_objectives": {
+        "contrastive_balance": {
+            "xi = log_reward - tf.reduce_sum(log_pf - log_pb, axis=1)": "squared differences",
+            "return (tf.roll(xi, shift=1, axis=0) - xi) ** 2 / 2": "a square",
+            "return (xi - tf.roll(xi, shift=1, axis=-1)) ** 2 / 2": "there is one axis",
+        },
         "share_of_edges": {
             "of_length = [(k - (n + 1)) * weight ** k for k in range(1, n + 1)]": "a ratio",
             "of_length = [(n + 1 - k) * weight ** k for k in range(1, n + 2)]": "adds a zero",

@@ -357,3 +357,17 @@ def test_offline_log_variance_leaves_the_padding_out():
     assert float(losses.weighted_mean(loss, weight)) == pytest.approx(np.var(ratio[:4]))
     whole = losses.log_variance(log_pf, log_pb, log_reward)
     assert float(losses.weighted_mean(whole)) == pytest.approx(np.var(ratio))
+
+
+def test_an_objective_of_ones_own_in_the_table_is_trained_with(monkeypatch):
+    def contrastive_balance(log_pf, log_pb, log_reward):
+        """Half the squared difference of two trajectories' imbalances (arXiv 2406.03288)."""
+        log_ratio = tf.reduce_sum(log_pf - log_pb, axis=1) - log_reward
+        return tf.square(log_ratio - tf.roll(log_ratio, shift=1, axis=0)) / 2
+
+    monkeypatch.setitem(losses.OBJECTIVES, "contrastive_balance", contrastive_balance)
+    agent = GFNAgent(HyperGrid(2, 4), seed=0)
+    first_log_z = float(agent.log_z)
+    history = agent.train(iterations=800, objective="contrastive_balance")
+    assert history.l1_error[-1] < 0.02
+    assert float(agent.log_z) == first_log_z  # it plays no part, as in log-variance

@@ -422,25 +422,20 @@ WRONG_ANSWERS = {
     ],
     "07_objectives": [
         [
-            ("+ log_pf", "- log_pf"),
-            ("- log_flow_after", "+ log_flow_after"),
-            ("- log_pb", "+ log_pb"),
-            ("- log_pb", ""),
-            ("- log_flow_after", ""),
-            ("log_flow + log_pf - log_flow_after - log_pb", "log_flow - log_flow_after"),
-            ("log_flow + log_pf - log_flow_after - log_pb", "log_pf - log_pb"),
-            (
-                "log_flow + log_pf - log_flow_after - log_pb",
-                "log_flow_after + log_pb - log_flow - log_pf",
-            ),
-            (
-                "log_flow + log_pf - log_flow_after - log_pb",
-                "(log_flow + log_pf - log_flow_after - log_pb) ** 2",
-            ),
-            (
-                "log_flow + log_pf - log_flow_after - log_pb",
-                "log_flow + log_pb - log_flow_after - log_pf",
-            ),
+            ("log_pf - log_pb", "log_pf + log_pb"),
+            ("log_pf - log_pb", "log_pb - log_pf"),
+            ("log_pf - log_pb", "log_pf"),
+            ("- log_reward", "+ log_reward"),
+            (" - log_reward", ""),
+            ("reduce_sum", "reduce_mean"),
+            ("axis=1", "axis=0"),
+            ("xi - tf.roll(xi, shift=1, axis=0)", "xi - tf.reduce_mean(xi)"),
+            ("xi - tf.roll(xi, shift=1, axis=0)", "xi + tf.roll(xi, shift=1, axis=0)"),
+            ("xi - tf.roll(xi, shift=1, axis=0)", "xi"),
+            ("shift=1", "shift=-1"),
+            (" ** 2 / 2", " ** 2"),
+            (" ** 2 / 2", " / 2"),
+            ("(xi - tf.roll(xi, shift=1, axis=0))", "tf.reduce_sum(xi - tf.roll(xi, 1, 0))"),
         ],
         [
             "def share_of_edges(n, weight):\n"
