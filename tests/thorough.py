@@ -21,6 +21,7 @@ THOROUGH = {
             f"test_the_default_job_is_as_exact_on_rewards_of_any_size[{scale}]"
             for scale in ("0.001", "1000.0")
         ),
+        "test_ten_of_thirty_things_with_the_defaults",
     ],
     "test_interrupts.py": [
         f"test_an_interrupt_at_any_line_leaves_a_whole_agent[60-{job}]"
@@ -35,13 +36,15 @@ THOROUGH = {
                 "detailed_balance-blockwise",
                 "sub_trajectory_balance-blockwise",
                 "flow_matching-tabulated",
+                "flow_matching-blockwise",
                 "log_variance-blockwise",
             )
         ),
     ],
+    "test_own_network.py": ["test_it_learns_the_grid_of_8_by_8[a convolution]"],
     "test_python_reward.py": [
         f"test_losses_are_those_of_the_compiled_reward_to_the_last_digit[{job}]"
-        for job in ("blockwise-offline", "tabulated-on policy")
+        for job in ("blockwise-offline", "tabulated-on policy", "tabulated-offline")
     ],
     "test_sequences.py": [
         f"test_an_agent_learns_the_target[{job}]"
@@ -59,5 +62,9 @@ THOROUGH = {
             "given-asked-blockwise",
             "given-given rewards-tabulated",
         )
+    ],
+    # The document's blocks; what they use is tested piece by piece.
+    "test_your_own_problem.py": [
+        "test_the_recipes_run_from_top_to_bottom_and_print_what_they_say",
     ],
 }
