@@ -7,8 +7,8 @@ READY := .venv/ready
 COLAB_PYTHON ?= python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help lab playground test test-thorough test-browser test-colab execute lint launch-links memory bench bench-errors \
-	bench-self clean requirements
+.PHONY: help lab playground test test-thorough test-browser test-colab execute lint site launch-links memory bench \
+	bench-errors bench-self clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -30,8 +30,9 @@ test: $(READY) ## set up, then run every test and every notebook
 test-thorough: $(READY) ## run the costly tests too whose like `make test` runs every time
 	$(BIN)/python -m pytest -n 2 --dist load --thorough --ignore=tests/browser tests
 
-test-browser: .venv/browser ## use lessons and playground in a real browser (needs Chromium; as root it is installed)
-	$(BIN)/python -m pytest tests/browser
+test-browser: .venv/browser .venv/site ## use lessons, playground and site in a real browser (needs Chromium; as root it is installed)
+	$(BIN)/python tools/build_site.py
+	$(BIN)/python -m pytest -n 2 --dist load tests/browser
 
 test-colab: .venv-colab/ready ## run every lesson as Colab would, with its versions (needs Python 3.13, git, 8 minutes)
 	.venv-colab/bin/python tools/run_in_colab_environment.py $(NOTEBOOKS)
@@ -43,6 +44,9 @@ lint: $(READY) ## check the style of all code, and which way the package's impor
 	$(BIN)/ruff check gfn_utils tests tools benchmarks notebooks
 	$(BIN)/ruff format --check gfn_utils tests tools benchmarks notebooks
 	$(BIN)/lint-imports --no-cache
+
+site: .venv/site ## build the web site from the notebooks as saved, into build/site
+	$(BIN)/python tools/build_site.py
 
 launch-links: $(READY) ## write Colab and Binder links for REPO=owner/name (REPO= removes them; RELEASE=tag: to a tag)
 	$(BIN)/python tools/stamp_launch_links.py \
@@ -76,11 +80,13 @@ requirements: ## pin the newest allowed versions with their hashes (needs uv), t
 	echo playwright > requirements.browser
 	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt requirements.browser \
 		-o requirements-browser.txt
+	printf 'myst-nb\nsphinx-book-theme\nsphinx-copybutton\nsphinx-mathjax-offline\n' > requirements.site
+	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt requirements.site -o requirements-site.txt
 	sed -En 's/^([a-z][^\]*[^ \]).*/\1/p' requirements-colab.txt > requirements.colab
 	grep '^#' requirements-colab.txt > requirements.new
 	$(COMPILE) --python-version 3.13 --no-deps requirements.colab >> requirements.new
 	mv requirements.new requirements-colab.txt
-	rm requirements.cpu requirements.browser requirements.colab
+	rm requirements.cpu requirements.browser requirements.site requirements.colab
 
 clean: ## remove the environment and everything made by running
 	rm -rf .venv .venv-colab .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -97,6 +103,10 @@ $(READY): requirements.txt pyproject.toml
 	command -v chromium || { apt-get update --quiet && apt-get install --yes --quiet chromium; } \
 		|| { echo "make test-browser needs the program chromium: install it first."; exit 1; }
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-browser.txt
+	touch $@
+
+.venv/site: requirements-site.txt $(READY)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-site.txt
 	touch $@
 
 .venv-colab/ready: requirements-colab.txt

@@ -1,0 +1,64 @@
+"""Sphinx's settings for the web site. `make site` builds it: see tools/build_site.py."""
+
+import tomllib
+from pathlib import Path
+
+# Sphinx runs in build/site-sources, two folders below the checkout's root.
+ROOT = Path(__file__).resolve().parent.parent.parent
+ABOUT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+project = "The executable course on GFlowNets"
+author = "The authors of the course"
+copyright = "MIT licence"
+version = release = ABOUT["version"]
+html_title = project
+html_baseurl = ""
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build"]
+
+# Notebooks are shown as they were saved. Nothing is run.
+nb_execution_mode = "off"
+nb_merge_streams = True
+nb_code_prompt_show = "Show {type}"
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
+myst_heading_anchors = 3
+# Of a saved picture the page shows the PNG, and the text beside it stands in its `alt`.
+nb_mime_priority_overrides = [("html", "text/plain", 100)]
+suppress_warnings = ["mystnb.unknown_mime_type", "myst.header"]
+
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+autodoc_default_options = {"members": True, "undoc-members": False}
+autodoc_mock_imports = []
+napoleon_use_ivar = True
+
+html_theme = "sphinx_book_theme"
+html_static_path = ["_static"]
+html_css_files = ["course.css"]
+html_theme_options = {
+    "show_navbar_depth": 1,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+    "home_page_in_toc": True,
+    "navigation_with_keys": False,
+}
+html_copy_source = False
+html_show_sourcelink = False
+
+
+def keep_bars(app, what, name, obj, options, lines):
+    """In docstrings | is a letter like any other; in reStructuredText it would begin a name."""
+    lines[:] = [line.replace("|", r"\|") for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", keep_bars)
