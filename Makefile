@@ -7,7 +7,7 @@ READY := .venv/ready
 COLAB_PYTHON ?= python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help lab playground test test-thorough test-browser test-colab execute lint site launch-links memory bench \
+.PHONY: help lab playground test test-thorough test-browser test-site test-colab execute lint site launch-links memory bench \
 	bench-errors bench-self clean requirements
 
 help: ## list these commands
@@ -30,9 +30,11 @@ test: $(READY) ## set up, then run every test and every notebook
 test-thorough: $(READY) ## run the costly tests too whose like `make test` runs every time
 	$(BIN)/python -m pytest -n 2 --dist load --thorough --ignore=tests/browser tests
 
-test-browser: .venv/browser .venv/site ## use lessons, playground and site in a real browser (needs Chromium; as root it is installed)
-	$(BIN)/python tools/build_site.py
-	$(BIN)/python -m pytest -n 2 --dist load tests/browser
+test-browser: .venv/browser ## use lessons and playground in a real browser (needs Chromium; as root it is installed)
+	$(BIN)/python -m pytest tests/browser --ignore=tests/browser/test_site.py
+
+test-site: .venv/browser site ## build the web site and use it in a real browser
+	$(BIN)/python -m pytest tests/browser/test_site.py
 
 test-colab: .venv-colab/ready ## run every lesson as Colab would, with its versions (needs Python 3.13, git, 8 minutes)
 	.venv-colab/bin/python tools/run_in_colab_environment.py $(NOTEBOOKS)
