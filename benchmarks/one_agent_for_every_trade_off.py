@@ -30,9 +30,10 @@ def main():
     print(
         "\n| agents | updates each | learning rate | γ | total variation |\n|---|---|---|---|---|"
     )
+    env = conditional(ENCODINGS["log β / log 16"])  # of which the rivals see one condition each
     settings = itertools.product((2, 8, 32), (3e-3, 1e-2, 3e-2), (0.0, 0.05, 0.1))
     for n_agents, rate, gamma in settings:
-        error = np.mean([errors_of_many(n_agents, rate, gamma, seed) for seed in SEEDS])
+        error = np.mean([error_of_many(env, n_agents, rate, gamma, seed) for seed in SEEDS])
         row = n_agents, UPDATES // n_agents, rate, gamma, f"{error:.3f}"
         print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
@@ -83,9 +84,9 @@ def errors_of_one_agent(encode, seed):
     ]
 
 
-def errors_of_many(n_agents, rate, gamma, seed):
-    """The errors of the first agents at β = 4, each with its share of the updates."""
-    env, errors = conditional(ENCODINGS["both"]), []
+def error_of_many(env, n_agents, rate, gamma, seed):
+    """The mean error of the first agents at β = 4, each with its share of the updates."""
+    errors = []
     for w in PREFERENCES[: min(n_agents, 8)]:
         agent = new_agent(env.given([*w, 4.0]), rate, gamma, 0.1, seed)
         agent.train(iterations=UPDATES // n_agents, batch_size=BATCH)

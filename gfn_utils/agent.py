@@ -360,7 +360,7 @@ class GFNAgent:
         Raises ValueError if a state is not one of the environment's in which stop is allowed.
         """
         terminal = check_states(self.env, terminal, "terminal")
-        _, sample_backward = _samplers(self._kind_now())
+        _, sample_backward = _samplers(self._kind_now(self.env))
         return self._sample(self.env, sample_backward, terminal)
 
     def _conditional(self, what):
@@ -388,8 +388,8 @@ class GFNAgent:
     def _next_sampling_seed(self):
         return tf.constant([2 * self.seed + 1, self._held.n_sampled + 1], tf.int64)
 
-    def _kind_now(self, env=None):
-        return self.kind._replace(env=Snapshot(env or self.env))
+    def _kind_now(self, env):
+        return self.kind._replace(env=Snapshot(env))
 
     def train(
         self,
@@ -706,7 +706,7 @@ class GFNAgent:
     def _take_up(self, replay, n):
         """Make the buffer the agent's; one that is empty gets the objects of `n` trajectories."""
         if len(replay) == 0:
-            forward, _ = _samplers(self._kind_now())
+            forward, _ = _samplers(self._kind_now(self.env))
             # A stream apart from those of sampling and training, at a place for each update.
             seed = tf.constant([2 * self.seed + 1, -1 - self.iteration], tf.int64)
             gamma = tf.constant(self.gamma, self.kind.dtype)

@@ -12,7 +12,6 @@ author = "The authors of the course"
 copyright = "MIT licence"
 version = release = ABOUT["version"]
 html_title = project
-html_baseurl = ""
 
 extensions = [
     "myst_nb",
@@ -22,24 +21,17 @@ extensions = [
     "sphinx-mathjax-offline",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build"]
 
 # Notebooks are shown as they were saved. Nothing is run.
 nb_execution_mode = "off"
 nb_merge_streams = True
-nb_code_prompt_show = "Show {type}"
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
-# Of a saved picture the page shows the PNG, and the text beside it stands in its `alt`.
-nb_mime_priority_overrides = [("html", "text/plain", 100)]
-suppress_warnings = ["mystnb.unknown_mime_type", "myst.header"]
 
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autodoc_default_options = {"members": True, "undoc-members": False}
-autodoc_mock_imports = []
-napoleon_use_ivar = True
+autodoc_default_options = {"members": True}
 
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]

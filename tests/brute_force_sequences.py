@@ -35,22 +35,26 @@ def any_position(word, alphabet):
     return moves
 
 
-def histories(children, alphabet, length):
-    """Every way to a complete word: (words passed, actions), the stop included."""
+def histories(children, alphabet, length, shortest):
+    """Every way to a word of at least `shortest` letters: (words passed, actions), the stop
+    included."""
     unfinished = [([EMPTY * length], [])]
     while unfinished:
         passed, actions = unfinished.pop()
         moves = children(passed[-1], alphabet)
-        if not moves:
+        if length - passed[-1].count(EMPTY) >= shortest:
             yield passed, [*actions, "stop"]
         for action, child in moves.items():
             unfinished.append(([*passed, child], [*actions, action]))
 
 
-def terminating_distribution(children, alphabet, length, p_forward):
-    """{word: P_T(word)}, adding up all histories; `p_forward[word][action]`, stop included."""
+def terminating_distribution(children, alphabet, length, p_forward, shortest=None):
+    """{word: P_T(word)}, adding up all histories; `p_forward[word][action]`, stop included.
+
+    Words may stop from `shortest` letters on, by default when they are full.
+    """
     total = defaultdict(float)
-    for passed, actions in histories(children, alphabet, length):
+    for passed, actions in histories(children, alphabet, length, shortest or length):
         probability = 1.0
         for word, action in zip(passed, actions, strict=True):
             probability *= p_forward[word][action]

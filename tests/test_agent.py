@@ -192,7 +192,7 @@ def test_reset_and_agents_of_the_same_kind_compile_nothing(offline):
     agent.train(**job)
     agent.sample(3)
     program = training.compile_chunk(job_of(agent, offline)).func
-    sampler = gfn_utils.agent._samplers(agent._kind_now())[0]
+    sampler = gfn_utils.agent._samplers(agent._kind_now(agent.env))[0]
     before = program.experimental_get_tracing_count(), sampler.experimental_get_tracing_count()
     assert min(before) >= 1
     agent.reset(5)

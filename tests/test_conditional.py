@@ -289,3 +289,18 @@ def test_given_environments_differ_in_rewards_alone_and_share_their_programs():
     assert losses_of[0.5][0] != losses_of[1.5][0]
     listless = Conditional(Subsets(), [[1.0]], power_of_reward(Subsets())).given([1.0])
     assert listless.graph_key() is listless
+
+
+def test_a_given_environment_keeps_all_attributes_of_its_base():
+    class Wrapped(Subsets):
+        def __init__(self):
+            self.base = "what a wrapper of one's own may call its inner environment"
+
+        def log_reward(self, states):
+            raise AssertionError("under a condition it is not asked")
+
+    wrapped = Wrapped()
+    given = Conditional(wrapped, [[1.0]], lambda states, c: c[:, 0]).given([2.0])
+    assert given.base == wrapped.base
+    assert given.graph_key() is given
+    np.testing.assert_array_equal(given.log_reward(given.initial_states(2)), [2.0, 2.0])

@@ -59,7 +59,13 @@ def test_requirements_pin_every_direct_dependency_within_its_bounds():
 
 
 @pytest.mark.parametrize(
-    "file", ["requirements.txt", "requirements-colab.txt", "requirements-browser.txt"]
+    "file",
+    [
+        "requirements.txt",
+        "requirements-colab.txt",
+        "requirements-browser.txt",
+        "requirements-site.txt",
+    ],
 )
 def test_every_requirement_is_pinned_with_hashes_and_names_no_index(file):
     text = (ROOT / file).read_text()
@@ -140,10 +146,11 @@ def imported_modules(source: str) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-def test_the_browser_requirements_are_pinned_within_their_bounds():
+@pytest.mark.parametrize("extra", ["browser", "site"])
+def test_the_other_requirements_are_pinned_within_their_bounds(extra):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pins = {pin.name: pin.specifier for pin in pinned("requirements-browser.txt")}
-    for direct in map(Requirement, project["optional-dependencies"]["browser"]):
+    pins = {pin.name: pin.specifier for pin in pinned(f"requirements-{extra}.txt")}
+    for direct in map(Requirement, project["optional-dependencies"][extra]):
         assert direct.specifier.contains(str(pins[direct.name])[2:])
 
 

@@ -64,17 +64,13 @@ def test_the_terminating_distribution_is_the_sum_over_all_histories(randomise):
     agent = randomise(GFNAgent(env, hidden=(8,)), seed=1)
     states = env.states()
     table = np.exp(agent.log_policy(states)[0].numpy().astype(np.float64))
-    row = dict(zip(env.words(states), table, strict=True))
-    total = dict.fromkeys(row, 0.0)
-
-    def walk(word, probability):
-        total[word] += probability * row[word][-1]
-        for action, child in plain.either_end(word, env.alphabet).items():
-            walk(child, probability * row[word][action])
-
-    walk("···", 1.0)
+    p_forward = {
+        word: {**dict(enumerate(row)), "stop": row[-1]}
+        for word, row in zip(env.words(states), table, strict=True)
+    }
+    total = plain.terminating_distribution(plain.either_end, env.alphabet, 3, p_forward, shortest=1)
     learned = evaluation.terminating_distribution(agent)
-    np.testing.assert_allclose(learned, list(total.values()), atol=1e-6)
+    np.testing.assert_allclose(learned, [total[word] for word in env.words(states)], atol=1e-6)
 
 
 @pytest.mark.parametrize("length", [1, 2, 4])

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from rdkit import Chem
 
 from gfn_utils.environments import FragmentChains
@@ -19,9 +18,14 @@ from gfn_utils.rewards import molecules
 WINDOW = (250.0, 350.0)
 
 
-def chains(length, log_reward_of=lambda letters: tf.zeros(tf.shape(letters)[:1], tf.float64)):
+def chains(length, log_reward_of=lambda letters: np.zeros(len(letters))):
     return FragmentChains(
-        log_reward_of, length, molecules.ALPHABET, min_length=1, forbidden=molecules.FORBIDDEN
+        log_reward_of,
+        length,
+        molecules.ALPHABET,
+        min_length=1,
+        forbidden=molecules.FORBIDDEN,
+        python_reward=True,
     )
 
 
@@ -99,10 +103,7 @@ def test_a_reward_of_words_divided_by_spellings_is_a_reward_of_molecules():
         batch = ["".join(molecules.ALPHABET[i] for i in word if i >= 0) for word in letters]
         return log_reward[[row[word] if word else 0 for word in batch]]
 
-    env = FragmentChains(
-        reward_of, 3, molecules.ALPHABET, min_length=1, forbidden=molecules.FORBIDDEN,
-        python_reward=True,
-    )  # fmt: skip
+    env = chains(3, reward_of)
     target = env.target()[np.asarray(env.index(env.complete_states()))]
     of_molecule, deserved = collections.Counter(), {}
     for word, probability, each in zip(words, target, value, strict=True):

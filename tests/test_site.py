@@ -41,13 +41,3 @@ def test_the_citation_file_has_what_the_format_requires():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert citation["version"] == project["version"]
     assert citation["license"] == project["license"]
-
-
-def test_the_requirements_of_the_site_are_pinned_within_their_bounds():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pins = dict(
-        re.findall(r"^([\w-]+)==([^ ]+)", (ROOT / "requirements-site.txt").read_text(), re.M)
-    )
-    for extra in project["optional-dependencies"]["site"]:
-        name, lowest = re.match(r"([\w-]+)>=([\d.]+)", extra).groups()
-        assert tuple(map(int, pins[name].split("."))) >= tuple(map(int, lowest.split(".")))

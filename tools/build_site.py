@@ -16,7 +16,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES, SITE = ROOT / "build" / "site-sources", ROOT / "build" / "site"
-# Where the links of the copied pages lead, if not to a page of the site.
+# Files of the checkout's root, and the pages that they become: links to the first lead there.
 PAGES = {
     "README.md": "readme.md",
     "CONTRIBUTING.md": "contributing.md",

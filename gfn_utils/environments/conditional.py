@@ -99,8 +99,8 @@ class Conditional(Environment):
         given = object.__new__(type(f"Given{kind.__name__}", (_Given, kind), {}))
         vars(given).update(vars(self.base))
         own = {"python_reward": self.python_reward, "cache_rewards": self.cache_rewards}
-        vars(given).update(own, base=self.base, condition=condition)
-        vars(given).update(log_reward_of_condition=self._log_reward_of)
+        vars(given).update(own, condition=condition, log_reward_of_condition=self._log_reward_of)
+        vars(given).update(without_condition=self.base)
         return given
 
     def check_condition(self, condition) -> np.ndarray:
@@ -187,9 +187,9 @@ class _Given(Environment):
         return f"{super().__repr__()} given {self.condition.tolist()}"
 
     def graph_key(self):
-        key = self.base.graph_key()
+        key = self.without_condition.graph_key()
         own = self.python_reward, self.cache_rewards
-        return self if key is self.base else ("given", key, *own)
+        return self if key is self.without_condition else ("given", key, *own)
 
     def log_reward(self, states):
         condition = np.tile(self.condition, [len(states), 1]) if self.python_reward else None

@@ -50,12 +50,10 @@ FRAGMENTS = (
 
 ALPHABET = "".join(fragment.letter for fragment in FRAGMENTS)
 _BY_LETTER = {fragment.letter: fragment for fragment in FRAGMENTS}
-_STARTS_WITH_N_OR_O = "OAzD"
+_STARTS_WITH_N_OR_O = [fragment for fragment in FRAGMENTS if fragment.smiles[0] in "NO"]
 
 FORBIDDEN = tuple(
-    _BY_LETTER[first].reverse + second
-    for first in _STARTS_WITH_N_OR_O
-    for second in _STARTS_WITH_N_OR_O
+    first.reverse + second.letter for first in _STARTS_WITH_N_OR_O for second in _STARTS_WITH_N_OR_O
 )
 """Pairs of neighbours that would bind N or O to N or O: most such molecules are not stable."""
 
@@ -79,15 +77,18 @@ class Scores(NamedTuple):
 
 def smiles(word: str) -> str:
     """The chain as SMILES, not canonical. Raises ValueError for other letters, or for none."""
-    if not isinstance(word, str) or not word or not set(word) <= set(ALPHABET):
-        raise ValueError(f"word must be a string of letters of {ALPHABET!r}, got {shown(word)}")
-    return "".join(_BY_LETTER[letter].smiles for letter in word)
+    return "".join(fragment.smiles for fragment in _fragments(word))
 
 
 def reverse(word: str) -> str:
-    """The same chain, read from the other end."""
-    smiles(word)
-    return "".join(_BY_LETTER[letter].reverse for letter in reversed(word))
+    """The same chain, read from the other end. Raises as `smiles`."""
+    return "".join(fragment.reverse for fragment in reversed(_fragments(word)))
+
+
+def _fragments(word):
+    if not isinstance(word, str) or not word or not set(word) <= set(ALPHABET):
+        raise ValueError(f"word must be a string of letters of {ALPHABET!r}, got {shown(word)}")
+    return [_BY_LETTER[letter] for letter in word]
 
 
 def spellings(word: str) -> list[str]:
