@@ -8,8 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 ABOUT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 project = "The executable course on GFlowNets"
-author = "The authors of the course"
-copyright = "MIT licence"
+author = "the authors of the course"
 version = release = ABOUT["version"]
 html_title = project
 
@@ -42,9 +41,18 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "home_page_in_toc": True,
     "navigation_with_keys": False,
+    "navbar_persistent": [],
+    "extra_footer": "MIT licence",
 }
+html_context = {"default_mode": "auto"}  # as the reader's system has it, until told otherwise
 html_copy_source = False
 html_show_sourcelink = False
+html_show_copyright = False
+
+# `make check-links`: the outside links answer. What stands behind a # is made by scripts too often.
+linkcheck_anchors = False
+linkcheck_timeout = 30
+linkcheck_retries = 3
 
 
 def keep_bars(app, what, name, obj, options, lines):

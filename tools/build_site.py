@@ -1,6 +1,7 @@
 """Build the web site from the notebooks as they are saved, into build/site.
 
-    python tools/build_site.py      (`make site`)
+    python tools/build_site.py              build it (`make site`)
+    python tools/build_site.py linkcheck    ask every outside link (`make check-links`)
 
 Sphinx wants all sources in one folder, so they are gathered in build/site-sources: the pages of
 site/, the notebooks, README, docs and benchmarks, each in the place that their links expect.
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+from stamp_launch_links import BADGES
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES, SITE = ROOT / "build" / "site-sources", ROOT / "build" / "site"
@@ -24,15 +26,16 @@ PAGES = {
 }
 
 
-def main():
+def main(builder: str = "html") -> None:
+    """Gather the sources, and let Sphinx make the pages, or do what another builder does."""
     gather()
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
-    shutil.rmtree(SITE, ignore_errors=True)
-    doctrees = ROOT / "build" / "site-doctrees"
-    done = subprocess.run([*command, "-d", str(doctrees), str(SOURCES), str(SITE)])
-    if done.returncode:
-        sys.exit(done.returncode)
-    print(f"{SITE / 'index.html'}")
+    made = SITE if builder == "html" else SITE.with_name(builder)
+    shutil.rmtree(made, ignore_errors=True)
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", builder]
+    folders = ["-d", SITE.with_name("site-doctrees"), SOURCES, made]
+    if code := subprocess.run([*command, *folders]).returncode:
+        sys.exit(code)
+    print(made / ("index.html" if builder == "html" else "output.txt"))
 
 
 def gather() -> None:
@@ -55,7 +58,7 @@ def gather() -> None:
 
 
 def copy_notebook(source: Path, target: Path) -> None:
-    """A notebook whose links stay on the site, and whose pictures have their text as `alt`."""
+    """Links stay on the site, pictures have their text as `alt`, lessons lead to their symbols."""
     notebook = nbformat.read(source, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -64,7 +67,17 @@ def copy_notebook(source: Path, target: Path) -> None:
             if "image/png" in output.get("data", {}):
                 text = " ".join(output.data.pop("text/plain", "").split())
                 cell.metadata["mystnb"] = {"image": {"alt": text}}
+    if source.stem[0].isdigit():
+        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(symbols_of(source.name)))
     nbformat.write(notebook, target)
+
+
+def symbols_of(lesson: str) -> str:
+    """Links to what the glossary says this lesson introduces, and to all of it."""
+    glossary = (ROOT / "site" / "glossary.md").read_text()
+    entries = re.findall(r"^(\S.*)\n((?:  .*\n)+)", glossary, re.M)
+    terms = [f"{{term}}`{term}`" for term, meaning in entries if f"notebooks/{lesson}" in meaning]
+    return "Symbols and terms: " + " · ".join([*terms, "[all of them](../glossary.md)"])
 
 
 def copy_page(source: Path, target: Path) -> None:
@@ -75,11 +88,12 @@ def copy_page(source: Path, target: Path) -> None:
 
 
 def led_to_pages(text: str) -> str:
-    """The text with links to these files that lead to their pages."""
+    """The text with links that lead to pages, and without badges, which other hosts would serve."""
+    text = BADGES.sub("", text)
     for name, page in PAGES.items():
         text = re.sub(rf"\]\(((?:\.\./)*){name}", rf"](\1{page}", text)
     return text.replace("[CITATION.cff](CITATION.cff)", "`CITATION.cff`")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
