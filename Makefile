@@ -7,8 +7,8 @@ READY := .venv/ready
 COLAB_PYTHON ?= python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help lab playground test test-thorough test-browser test-site test-colab execute lint site launch-links memory bench \
-	bench-errors bench-self clean requirements
+.PHONY: help lab playground test test-thorough test-browser test-site test-colab execute lint site check-links \
+	launch-links memory bench bench-errors bench-self clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -50,6 +50,9 @@ lint: $(READY) ## check the style of all code, and which way the package's impor
 site: .venv/site ## build the web site from the notebooks as saved, into build/site
 	$(BIN)/python tools/build_site.py
 
+check-links: .venv/site ## ask every outside link of the site for an answer (needs the internet)
+	$(BIN)/python tools/build_site.py linkcheck
+
 launch-links: $(READY) ## write Colab and Binder links for REPO=owner/name (REPO= removes them; RELEASE=tag: to a tag)
 	$(BIN)/python tools/stamp_launch_links.py \
 		$(if $(filter undefined,$(origin RELEASE)),,--release "$$RELEASE") $(if $(filter undefined,$(origin REPO)),,-- "$$REPO")
@@ -79,7 +82,7 @@ requirements: ## pin the newest allowed versions with their hashes (needs uv), t
 	$(COMPILE) --python-version 3.11 --extra course pyproject.toml requirements.cpu -o requirements.txt
 	sed -E "s/^(tensorflow==[^ ]+) /\1 ; $(FOR_GPU) /" requirements.txt > requirements.new
 	mv requirements.new requirements.txt
-	echo playwright > requirements.browser
+	printf 'axe-playwright-python\nplaywright\n' > requirements.browser
 	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt requirements.browser \
 		-o requirements-browser.txt
 	printf 'myst-nb\nsphinx-book-theme\nsphinx-copybutton\nsphinx-mathjax-offline\n' > requirements.site
