@@ -389,7 +389,7 @@ class GFNAgent:
         return tf.constant([2 * self.seed + 1, self._held.n_sampled + 1], tf.int64)
 
     def _kind_now(self, env):
-        return self.kind._replace(env=Snapshot(env))
+        return self.kind._replace(env=Snapshot(env, asks=False))
 
     def train(
         self,

@@ -8,8 +8,9 @@ import tensorflow as tf
 from own_environments import Subsets, Words
 from small_jobs import WITHOUT_XLA, job_of
 
+import gfn_utils.agent
 from gfn_utils import GFNAgent, HyperGrid, evaluation, training
-from gfn_utils.environments import PaintedGrid
+from gfn_utils.environments import LeftToRightSequences, PaintedGrid
 from gfn_utils.environments.snapshot import Snapshot
 
 BETA = 0.0
@@ -109,6 +110,35 @@ def test_environments_that_differ_in_their_rewards_alone_share_programs():
     other = GFNAgent(PaintedGrid(rng.uniform(1, 2, [5, 5])), hidden=(8,))
     program = training.compile_chunk(job_of(other))
     assert program.func is not programs[0].func
+
+
+def words_that_pay(reward, length, **settings):
+    return LeftToRightSequences(reward, length=length, alphabet="ABCDEFGHIJ", **settings)
+
+
+@WITHOUT_XLA
+@pytest.mark.parametrize("length", [2, 6], ids=["listed", "too many to list"])
+def test_a_new_reward_in_python_compiles_nothing_and_is_the_one_that_is_asked(length):
+    programs, agents = [], []
+    for pays in (1.0, 3.0):
+        env = words_that_pay(
+            lambda letters, pays=pays: np.full(len(letters), pays), length, python_reward=True
+        )
+        agents.append(GFNAgent(env, hidden=(8,)))
+        agents[-1].train(iterations=2)
+        programs.append(training.compile_chunk(job_of(agents[-1])).func)
+        assert set(agents[-1].sample(3).log_reward.numpy()) == {pays}
+    assert programs[0] is programs[1]
+    samplers = [gfn_utils.agent._samplers(agent._kind_now(agent.env)) for agent in agents]
+    assert samplers[0] is samplers[1]
+
+
+@WITHOUT_XLA
+def test_a_reward_in_python_and_one_in_tensorflow_take_programs_of_their_own():
+    compiled = words_that_pay(lambda letters: tf.cast(letters[:, 0], tf.float64), 2)
+    asked = words_that_pay(lambda letters: letters[:, 0] * 1.0, 2, python_reward=True)
+    losses = [GFNAgent(env, hidden=(8,)).train(iterations=3).loss for env in (compiled, asked)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-9)
 
 
 @pytest.mark.parametrize("change", ["forward_mask", "backward_mask", "encode", "step"])

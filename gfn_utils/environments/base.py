@@ -166,8 +166,9 @@ class Environment(abc.ABC):
     def graph_key(self):
         """A hashable value, equal for environments that differ in their rewards alone.
 
-        Where few states are listed, such environments share their compiled programs. By default
-        the environment itself, which shares with nothing that is not equal to it.
+        Such environments share their compiled programs where few states are listed, where the
+        reward is Python, and where rewards are given. By default the environment itself, which
+        shares with nothing that is not equal to it.
         """
         return self
 

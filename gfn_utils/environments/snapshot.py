@@ -25,9 +25,10 @@ class Snapshot:
     at most 10,000 are listed, otherwise on the initial state and its children.
 
     Where that many are listed, `log_rewards` `[n_states]` in nats is an argument of the program,
-    and environments that differ in nothing else share one. Elsewhere it is None. A program that
-    does not take them asks for snapshots that are equal only if the rewards of these states are the
-    same, too: `with_rewards`. Without `asks` none are asked, and `log_rewards` is None.
+    and environments that differ in nothing else share one. Elsewhere it is None. So they do where
+    no program holds the reward: where it is Python, or without `asks`, when none are asked. A
+    program that holds the rewards of listed states asks for snapshots that are equal only if these
+    are the same, too: `with_rewards`.
     """
 
     def __init__(self, env: Environment, with_rewards: bool = False, asks: bool = True):
@@ -45,7 +46,9 @@ class Snapshot:
             _one_step_each(env, states, mask),
             *([log_reward] if with_rewards else []),
         )
-        self._key = (env.graph_key() if listed else env, *map(_digest, seen))
+        holds_no_reward = listed or not (with_rewards or asks) or env.python_reward
+        graph = env.graph_key() if holds_no_reward else env
+        self._key = (graph, env.python_reward, *map(_digest, seen))
 
     def __eq__(self, other):
         return isinstance(other, Snapshot) and self._key == other._key
