@@ -16,6 +16,7 @@ from gfn_utils.environments import Conditional, Environment
 from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.environments.contract import check_attributes
 from gfn_utils.environments.fingerprint import fingerprint
+from gfn_utils.environments.graph import blocks
 from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.environments.snapshot import Snapshot
 from gfn_utils.given_agent import GivenAgent, given_agent
@@ -84,7 +85,9 @@ class GFNAgent:
             below an exact L1 error of 0.02, with the usual ones 84 of 100. For long runs at a
             constant rate take the usual ones.
         dtype: "float64", in which results agree between processors, or "float32".
-        backward_policy: "learned" or "uniform" (1 / number of parents).
+        backward_policy: "learned", "uniform" (1 / number of parents), or "maximum_entropy", by
+            which all histories of an object are equally likely. The last needs a list of states
+            (see `policy.maximum_entropy_log_pb`).
         state_flow: whether to learn log F(s) too. `train` adds it when an objective needs it.
         first_weights: "small_heads", by which an untrained policy is near uniform, or "fan_in",
             as the layers of PyTorch and Equinox start (see `networks.DenseNetwork`). On the default
@@ -137,6 +140,8 @@ class GFNAgent:
         check_attributes(env)
         check_choice("dtype", dtype, DTYPES)
         check_choice("backward_policy", backward_policy, policy.BACKWARD_POLICIES)
+        if backward_policy == "maximum_entropy":
+            policy.maximum_entropy_log_pb(env)  # which raises where it cannot be
         check_flag("state_flow", state_flow)
         bounds = -LARGEST_WEIGHT, LARGEST_WEIGHT
         self._first_log_z = None if log_z is None else check_number("log_z", log_z, *bounds)
@@ -318,6 +323,7 @@ class GFNAgent:
     def log_flow(self, states: tf.Tensor) -> tf.Tensor:
         """The learned log F of the states, `[B]`, in nats; log Z at the origin.
 
+        Of an agent trained by "forward_looking" it is log F(s) − log R(s) everywhere else.
         Raises ValueError if no objective has needed it yet.
         """
         if self.state_flow is None:
@@ -431,8 +437,11 @@ class GFNAgent:
                 averaged in log R: losses are squares of differences in log R, so this is what they
                 would settle on between them.
             objective: a name in `losses.OBJECTIVES`: "trajectory_balance", "detailed_balance",
-                "sub_trajectory_balance", "flow_matching" or "log_variance" (which leaves log Z as
-                it is).
+                "sub_trajectory_balance", "flow_matching", "log_variance",
+                "modified_detailed_balance" (these two leave log Z as it is) or "forward_looking".
+                The last two ask for the reward of every state that is passed, and not for one a
+                trajectory: every state must be able to stop, and rewards can neither be measured
+                pairs nor Python.
             sub_trajectory_lambda: λ of sub-trajectory balance, from 1e-30 to 1e30.
             epochs: how often to go over the data set.
             iterations: the number of on-policy updates.
@@ -489,6 +498,8 @@ class GFNAgent:
         )
         if plan.keep_trajectories and callback is None:
             raise ValueError("keep_trajectories needs a callback, which they are handed to")
+        if losses.asks_on_the_way(objective):
+            self._check_rewards_on_the_way(objective, plan)
         turn = self._take_turn("train")
         try:
             return self._train(plan, objective, power, track_error, callback)
@@ -621,13 +632,15 @@ class GFNAgent:
     def _state_now(self):
         return self._held.state._replace(weights=self._weights())
 
-    def _add_state_flow(self):
+    def _add_state_flow(self, is_relative=False):
         """Give the network its third head, as untrained as in a fresh agent of this seed.
 
-        It begins at the present log Z, so that a factor in R makes no difference.
+        It begins at the present log Z, or at 0 if it is relative to a state's own reward, so that a
+        factor in R makes no difference.
         """
         weights, first, second, iteration = self._state_now()
-        layer = self.kind.network.build_state_flow(self._policy, self.seed, float(weights[-1]))
+        level = 0.0 if is_relative else float(weights[-1])
+        layer = self.kind.network.build_state_flow(self._policy, self.seed, level)
         head = [tf.convert_to_tensor(weight) for weight in layer.weights]
         zeros = [tf.zeros_like(weight) for weight in head]
         parts = ((weights, head), (first, zeros), (second, zeros))
@@ -645,6 +658,30 @@ class GFNAgent:
                 "objective must not be 'log_variance' with trajectories_per_condition=1: it "
                 "compares trajectories that share a condition (see Conditional)"
             )
+
+    def _check_rewards_on_the_way(self, objective, plan):
+        """Raise unless each state passed has a reward that a program can ask for.
+
+        Where states cannot be listed, 64 trajectories that explore are looked at.
+        """
+        env, needs = self.env, f"objective {objective!r} asks for the reward of every state passed"
+        if plan.is_measured:
+            raise ValueError(f"{needs}, which log_rewards does not hold")
+        if env.python_reward:
+            raise ValueError(f"{needs}, so it needs a reward in TensorFlow, got {env!r}")
+        if env.n_states is not None:
+            states = np.asarray(env.states())
+        else:
+            forward, _ = _samplers(self._kind_now(env))
+            one = tf.constant(1.0, self.kind.dtype)
+            seed = tf.constant([2 * self.seed + 1, 0], tf.int64)
+            passed = forward(self._weights(), tf.constant(64), one, seed)
+            states = np.asarray(passed.states[:, :-1])[np.asarray(passed.actions) >= 0]
+        for block in blocks(len(states), env):
+            allowed = np.asarray(env.forward_mask(tf.constant(states[block])))[:, env.stop_action]
+            if not allowed.all():
+                state = states[block][np.argmin(allowed)].tolist()
+                raise ValueError(f"{needs}, but in {env!r} the state {state} cannot stop")
 
     def _check_tracking(self, track_error, is_measured):
         """Whether to take the exact error between chunks."""
@@ -666,7 +703,7 @@ class GFNAgent:
         """Make the plan's updates a chunk at a time; the agent holds each chunk's result."""
         if "log_flow" in losses.scores_for(objective) and self._held.state_flow is None:
             with interrupts_held_back():
-                self._add_state_flow()
+                self._add_state_flow(losses.flow_is_relative(objective))
         n_made = self.iteration - plan.resume_from  # before this run
         job = training.Job(
             self.kind,
@@ -730,7 +767,7 @@ class GFNAgent:
         if not (self._log_z_is_open and losses.learns_log_z(job.objective)):
             return state
         level = training.first_log_z(job, state, settings, batches)
-        return training.started_at(self.kind, state, level)
+        return training.started_at(job, state, level)
 
     def _settings(self, plan, first, power):
         """What a chunk takes beside its state: the rates of its updates, and its Settings.

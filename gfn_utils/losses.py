@@ -6,6 +6,9 @@ its arguments name, 0 in the padding:
 - `log_pf`, `log_pb` `[B, T]`: log P_F(sₜ₊₁|sₜ) and log P_B(sₜ|sₜ₊₁), the latter 0 for the stop;
 - `log_flow` `[B, T]`: log F(sₜ) of the state before the action, with log F(s₀) = log Z;
 - `log_inflow` `[B, T]`: log Σ F(s)·P_F(sₜ|s) over the parents s of that state, 0 at the origin;
+- `log_stop` `[B, T]`: log P_F(stop|sₜ), whichever action was taken there;
+- `log_reward_here` `[B, T]`: log R(sₜ) of the state before the action. An objective that takes it
+  asks for a reward in every state passed, and not for one a trajectory;
 - `taken` `[B, T]`: whether there was an action, bool;
 - `log_reward` `[B]`, `log_z` `[]` (or `[B]`, where each trajectory has a condition with a log Z of
   its own), and the weight `sub_trajectory_lambda` `[]`;
@@ -91,6 +94,37 @@ def sub_trajectory_balance(log_pf, log_pb, log_flow, log_reward, taken, sub_traj
     return tf.reduce_sum(weight * squares, [1, 2]) / tf.reduce_sum(weight, [1, 2])
 
 
+def modified_detailed_balance(log_pf, log_pb, log_stop, log_reward_here, taken):
+    """Squared imbalance of edges where every state can stop (arXiv 2202.13903).
+
+        L(τ) = mean over the moves s → s' of τ of
+               (log R(s) + log P_F(s'|s) + log P_F(stop|s')
+                − log R(s') − log P_B(s|s') − log P_F(stop|s))²
+
+    A state that can stop has F(s)·P_F(stop|s) = R(s). Put in the place of F(s) and F(s') in
+    detailed balance, this leaves neither state flows nor log Z to be learned. The stop itself is no
+    term; the loss of a trajectory that only stops is 0.
+    """
+    log_reward_here = tf.cast(log_reward_here, log_pf.dtype)
+    is_move = _of_next(taken)
+    flow = log_reward_here - log_stop
+    imbalance = tf.where(is_move, flow + log_pf - _of_next(flow) - log_pb, 0)
+    return tf.reduce_sum(tf.square(imbalance), -1) / tf.maximum(_count(is_move, log_pf.dtype), 1)
+
+
+def forward_looking(log_pf, log_pb, log_flow, log_reward_here, log_reward, taken):
+    """Detailed balance with F(s) = R(s)·F̃(s), where every state can stop (arXiv 2302.01687).
+
+    What is learned, `log_flow`, is here log F̃(s) at all states but the origin, where it is log Z as
+    ever. So a state's reward is known on the way, and what is learned is by what factor more passes
+    the state than it keeps. After the stop F = R(x), as in detailed balance.
+    """
+    log_reward_here = tf.cast(log_reward_here, log_pf.dtype)
+    after_origin = tf.range(tf.shape(taken)[1]) > 0
+    log_flow += tf.where(after_origin, log_reward_here, 0)
+    return detailed_balance(log_pf, log_pb, log_flow, log_reward, taken)
+
+
 def log_variance(log_pf, log_pb, log_reward, weight=None, origin=0):
     """Squared distance of each trajectory's imbalance to their mean (arXiv 2302.05446).
 
@@ -117,18 +151,30 @@ OBJECTIVES = {
         sub_trajectory_balance,
         flow_matching,
         log_variance,
+        modified_detailed_balance,
+        forward_looking,
     )
 }
 """The objectives by the names that `GFNAgent.train` knows."""
 
 
-SCORES = ("log_pf", "log_pb", "log_flow", "log_inflow")
+SCORES = ("log_pf", "log_pb", "log_flow", "log_inflow", "log_stop")
 
 
 def scores_for(objective: str) -> tuple[str, ...]:
     """Which scores of the steps the objective of this name takes."""
     arguments = inspect.signature(OBJECTIVES[objective]).parameters
     return tuple(name for name in SCORES if name in arguments)
+
+
+def asks_on_the_way(objective: str) -> bool:
+    """Whether the objective of this name asks for the reward of every state passed."""
+    return "log_reward_here" in inspect.signature(OBJECTIVES[objective]).parameters
+
+
+def flow_is_relative(objective: str) -> bool:
+    """Whether what this objective learns of a state is log F(s) − log R(s), and not log F(s)."""
+    return asks_on_the_way(objective) and "log_flow" in scores_for(objective)
 
 
 def learns_log_z(objective: str) -> bool:
@@ -151,6 +197,11 @@ def weighted_mean(values, weight=None):
     if weight is None:
         return tf.reduce_mean(values)
     return tf.reduce_sum(values * weight) / tf.reduce_sum(weight)
+
+
+def _of_next(of_step):
+    """What `[B, T]` holds of the step after each step; 0 or False after the last."""
+    return tf.pad(of_step[:, 1:], [[0, 0], [0, 1]])
 
 
 def _count(taken, dtype):

@@ -6,18 +6,24 @@ allowed. Where state flows are learned too, log F `[B]` is the third of its resu
 losses need not know whether a network or a table answers.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from gfn_utils.environments import Environment
+from gfn_utils.environments.graph import edges_of, graph_of, log_counts, moves_key
 from gfn_utils.networks.log_z import log_z_of
 from gfn_utils.validation import check_function, check_instance
 
 LogPolicy = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 
-BACKWARD_POLICIES = ("learned", "uniform")
+BACKWARD_POLICIES = ("learned", "uniform", "maximum_entropy")
+
+MOST_COUNTED = 10_000_000
+"""Entries of the table that P_B may fill where histories are counted: 80 MB."""
 
 
 def masked_log_softmax(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -37,6 +43,9 @@ class NetworkPolicy(NamedTuple):
     env: Environment
     network: NamedTuple
     """The network with its weights: see `gfn_utils.networks`."""
+    fixed_log_pb: np.ndarray | None
+    """log P_B of the listed states `[n_states, n_actions − 1]` where it is neither learned nor
+    uniform; otherwise None."""
     backward_policy: str
     log_z: tuple[tf.Tensor, ...]
     """The weights that tell log Z (see `networks.log_z`) if state flows are learned, and otherwise
@@ -63,6 +72,9 @@ class NetworkPolicy(NamedTuple):
         forward, backward = logits[:, :n_actions], logits[:, n_actions : 2 * n_actions - 1]
         if self.backward_policy == "uniform":
             backward = tf.zeros_like(backward)
+        if self.fixed_log_pb is not None:
+            fixed = tf.gather(self.fixed_log_pb, self.env.index(states))
+            backward = tf.cast(fixed, backward.dtype)
         backward_mask = self.env.backward_mask(states)
         log_pf = masked_log_softmax(forward, self.env.forward_mask(states))
         log_pb = masked_log_softmax(backward, backward_mask)
@@ -83,12 +95,42 @@ def network_log_policy(
     """The log-policy of a network (see `gfn_utils.networks`) with the given weights.
 
     It keeps the weights as they are now. With `backward_policy="uniform"` P_B is 1 / (number of
-    parents) and its logits go unused. With `log_z`, the weights that tell it, the `weights` of a
-    state flow come last, and log F is given too: log Z at the origin, elsewhere what the network
-    says.
+    parents) and its logits go unused, as with "maximum_entropy" (see `maximum_entropy_log_pb`).
+    With `log_z`, the weights that tell it, the `weights` of a state flow come last, and log F is
+    given too: log Z at the origin, elsewhere what the network says.
     """
     logits = network.logits(env, weights, state_flow=bool(log_z))
-    return NetworkPolicy(env, logits, backward_policy, tuple(log_z))
+    fixed_log_pb = None
+    if backward_policy == "maximum_entropy":
+        with tf.init_scope():  # worked out now, and not by the program that is being traced
+            fixed_log_pb = maximum_entropy_log_pb(env)
+    return NetworkPolicy(env, logits, fixed_log_pb, backward_policy, tuple(log_z))
+
+
+def maximum_entropy_log_pb(env: Environment) -> np.ndarray:
+    """log P_B(s|s') = log n(s) − log n(s') in nats, `[n_states, n_actions − 1]` (2312.14331).
+
+    n counts the histories of a state: the paths that lead to it from the origin. By this P_B all
+    histories of an object are equally likely. Raises ValueError where states cannot be listed, or
+    are so many that the table would fill 80 MB.
+    """
+    check_instance("env", env, Environment, "an Environment")
+    if env.n_states is None or env.n_states * (env.n_actions - 1) > MOST_COUNTED:
+        raise ValueError(
+            "backward_policy must not be 'maximum_entropy' unless states are listed, with at most "
+            f"{MOST_COUNTED:,} actions in all: it counts the histories of every state, got {env!r}"
+        )
+    return _log_pb_by_counts(env, moves_key(env))
+
+
+@functools.lru_cache(maxsize=8)
+def _log_pb_by_counts(env, key):
+    graph = graph_of(env)
+    log_count = log_counts(graph)
+    log_pb = np.full(graph.children.shape, -np.inf)
+    for sources, actions, targets in edges_of(graph, graph.layers):
+        log_pb[targets, actions] = log_count[sources] - log_count[targets]
+    return log_pb
 
 
 class PolicyTable(NamedTuple):

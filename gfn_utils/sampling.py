@@ -205,7 +205,7 @@ def score(
 ) -> dict[str, tf.Tensor]:
     """What a policy says of every step of the trajectories, each `[B, T]` in nats.
 
-    `wanted` are names out of `log_pf`, `log_pb`, `log_flow` and `log_inflow`, as
+    `wanted` are names out of `log_pf`, `log_pb`, `log_flow`, `log_inflow` and `log_stop`, as
     `gfn_utils.losses` explains them. All are 0 in the padding. `known` is what
     `draw_forward` has kept of evaluating a NetworkPolicy, or None.
     """
@@ -248,6 +248,8 @@ def score_steps(
     taken = actions != PADDING
     if "log_flow" in wanted:
         scores["log_flow"] = tf.where(taken, log_flow[0], 0)
+    if "log_stop" in wanted:
+        scores["log_stop"] = tf.where(taken, log_pf[:, -1], 0)
     if "log_inflow" in wanted:
         scores["log_inflow"] = tf.where(taken, log_inflow(env, log_policy, states), 0)
     return {name: scores[name] for name in wanted}
@@ -269,6 +271,23 @@ def log_inflow(env: Environment, log_policy: LogPolicy, states: tf.Tensor) -> tf
     lowest = tf.constant(-1e30, log_pf.dtype)
     total = tf.reduce_logsumexp(tf.where(allowed, log_edge_flow, lowest), axis=1)
     return tf.where(tf.reduce_any(allowed, axis=1), total, 0)
+
+
+def log_rewards_on_the_way(
+    env: Environment, trajectories: Trajectories, ask: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
+    """log R of the state before each action, float64 `[B, T]` in nats; 0 in the padding.
+
+    `ask` gives log R of states `[N, ...]`. NaN where a state cannot stop, so that no loss of it can
+    pass for a number.
+    """
+    actions = trajectories.actions
+    taken = tf.reshape(actions != PADDING, [-1])
+    states = tf.reshape(trajectories.states[:, : actions.shape[1]], [-1, *env.state_shape])
+    states = _where_rows(taken, states, env.initial_states(1))
+    can_stop = env.forward_mask(states)[:, env.stop_action]
+    log_reward = tf.where(can_stop, ask(states), tf.constant(math.nan, tf.float64))
+    return tf.reshape(tf.where(taken, log_reward, 0), tf.shape(actions))
 
 
 def objects_seen(env: Environment, trajectories: Trajectories, within: int = 2) -> np.ndarray:

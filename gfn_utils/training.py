@@ -27,6 +27,7 @@ from gfn_utils.sampling import (
     draw_backward,
     draw_forward,
     log_probabilities,
+    log_rewards_on_the_way,
     score,
     score_steps,
 )
@@ -262,7 +263,12 @@ def _compiled_chunk(job):
             drawn = draw_batch(job, state, settings, batch)
             ask = functools.partial(log_rewards_now, log_rewards)
             log_reward = rewards_of_batch(job, drawn.trajectories.terminal, batch, ask)
-            state, loss = learn(job, state, drawn, log_reward, rates[i], settings, batch)
+            on_the_way = None
+            if losses.asks_on_the_way(job.objective):
+                on_the_way = log_rewards_on_the_way(env, drawn.trajectories, ask)
+            state, loss = learn(
+                job, state, drawn, log_reward, rates[i], settings, batch, on_the_way
+            )
             results = loss, state.weights[-1], *_record(job, drawn, log_reward)
             written = (array.write(i, value) for array, value in zip(arrays, results, strict=True))
             return i + 1, state, *written
@@ -417,8 +423,12 @@ def learn(
     rates: tf.Tensor,
     settings: Settings,
     batch: Batches | None,
+    log_reward_here: tf.Tensor | None = None,
 ) -> tuple[TrainingState, tf.Tensor]:
-    """One step of Adam on the objective; returns the state after it and the loss before it."""
+    """One step of Adam on the objective; returns the state after it and the loss before it.
+
+    `log_reward_here` `[B, T]` where the objective asks for the rewards of the states passed.
+    """
     kind, wanted = job.kind, losses.scores_for(job.objective)
     trajectories = drawn.trajectories._replace(log_reward=log_reward)
     weight = _weight_of_all(job, batch)
@@ -429,6 +439,7 @@ def learn(
             **scores,
             taken=trajectories.actions != PADDING,
             log_reward=trajectories.log_reward,
+            log_reward_here=log_reward_here,
             log_z=log_z,
             origin=kind.env.n_condition_features and trajectories.states[:, 0],
             sub_trajectory_lambda=settings.sub_trajectory_lambda,
@@ -526,11 +537,15 @@ def _forms_of_results(job):
     return forms
 
 
-def started_at(kind: Kind, state: TrainingState, level: float) -> TrainingState:
-    """The state with log Z, and with it all state flows, higher by `level` nats."""
+def started_at(job: Job, state: TrainingState, level: float) -> TrainingState:
+    """The state with log Z, and with it all state flows, higher by `level` nats.
+
+    State flows in units of a state's own reward stay, since a factor in R is none in them.
+    """
     weights = list(state.weights)
+    rises = job.kind.state_flow and not losses.flow_is_relative(job.objective)
     # The bias of the state flow's head stands before the weights of log Z.
-    for place in (-1, -1 - kind.n_log_z) if kind.state_flow else (-1,):
+    for place in (-1, -1 - job.kind.n_log_z) if rises else (-1,):
         weights[place] += level
     return state._replace(weights=tuple(weights))
 

@@ -531,7 +531,7 @@ CONSTRUCTIONS = {
     ),
     "unknown backward policy": (
         lambda: small_agent(backward_policy="best"),
-        "backward_policy must be one of 'learned', 'uniform', got 'best'",
+        "backward_policy must be one of 'learned', 'uniform', 'maximum_entropy', got 'best'",
     ),
     "unknown first weights": (
         lambda: small_agent(first_weights="he"),

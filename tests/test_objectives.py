@@ -16,10 +16,22 @@ from gfn_utils import (
     sampling,
     training,
 )
-from gfn_utils.policy import network_log_policy, tabulate, uniform_log_policy
+from gfn_utils.policy import (
+    BACKWARD_POLICIES,
+    network_log_policy,
+    tabulate,
+    uniform_log_policy,
+)
 
 every_objective = pytest.mark.parametrize("objective", losses.OBJECTIVES)
-WITH_STATE_FLOW = {"detailed_balance", "sub_trajectory_balance", "flow_matching"}
+WITH_STATE_FLOW = {
+    "detailed_balance",
+    "sub_trajectory_balance",
+    "flow_matching",
+    "forward_looking",
+}
+WITHOUT_LOG_Z = {"log_variance", "modified_detailed_balance"}
+ASKING_ON_THE_WAY = {"modified_detailed_balance", "forward_looking"}
 
 
 def sum_of_letters(letters):
@@ -33,6 +45,7 @@ ENVIRONMENTS = [
     Subsets(),
     EitherEndSequences(sum_of_letters, 3, "ab"),
 ]
+MEASURED = {"data": [[0, 0]], "log_rewards": [0.0], "epochs": 1}
 each_environment = pytest.mark.parametrize("env", ENVIRONMENTS, ids=lambda e: type(e).__name__)
 
 
@@ -50,9 +63,21 @@ def everything_of(log_policy, env, trajectories, log_z, sub_trajectory_lambda=0.
         **sampling.score(env, log_policy, trajectories, losses.SCORES),
         "taken": trajectories.actions != -1,
         "log_reward": trajectories.log_reward,
+        "log_reward_here": sampling.log_rewards_on_the_way(env, trajectories, env.log_reward),
         "log_z": log_z,
         "sub_trajectory_lambda": tf.constant(sub_trajectory_lambda, tf.float64),
     }
+
+
+def relative_flow(known):
+    """The same with log F in units of a state's own reward, but for the origin."""
+    after_origin = tf.range(known["log_flow"].shape[1]) > 0
+    rewards = tf.where(after_origin, known["log_reward_here"], 0)
+    return {**known, "log_flow": known["log_flow"] - rewards}
+
+
+def every_state_stops(env):
+    return np.asarray(env.forward_mask(env.states()))[:, env.stop_action].all()
 
 
 def test_the_state_flow_is_a_head_only_where_it_is_needed():
@@ -65,13 +90,15 @@ def test_the_state_flow_is_a_head_only_where_it_is_needed():
 @each_environment
 @every_objective
 def test_zero_at_the_answer_key_and_positive_off_it(env, objective, randomise):
+    if objective in ASKING_ON_THE_WAY and not every_state_stops(env):
+        pytest.skip("asks for the reward of states that have none")
     agent = untrained(env, randomise)
     key, log_z = evaluation.answer_key(env, tabulate(env, agent.log_policy).log_pb)
     trajectories = agent.sample(200, explore=True)
-    at_key = losses.evaluate(
-        objective,
-        **everything_of(key.log_policy, env, trajectories, tf.constant(log_z, tf.float64)),
-    )
+    known = everything_of(key.log_policy, env, trajectories, tf.constant(log_z, tf.float64))
+    if objective == "forward_looking":
+        known = relative_flow(known)
+    at_key = losses.evaluate(objective, **known)
     np.testing.assert_allclose(at_key, 0, atol=1e-18)
     log_policy = training.log_policy_of_weights(agent.kind)(weights_of(agent))
     off_key = losses.evaluate(
@@ -97,6 +124,8 @@ def test_flows_that_are_wrong_in_one_state_are_noticed(uniform, randomise):
     assert 0 < passes.sum() < 300
     for objective in WITH_STATE_FLOW:
         known = everything_of(wrong.log_policy, env, trajectories, tf.constant(log_z, tf.float64))
+        if objective == "forward_looking":
+            known = relative_flow(known)
         loss = losses.evaluate(objective, **known).numpy()
         assert (loss[passes] > 1e-5).all()
         if objective != "flow_matching":  # there, the children of that state notice too
@@ -183,7 +212,7 @@ def test_log_variance_is_the_variance_of_the_imbalance_and_needs_no_log_z(random
     np.testing.assert_allclose(loss, balance, rtol=1e-9)
 
 
-@pytest.mark.parametrize("backward_policy", ["learned", "uniform"])
+@pytest.mark.parametrize("backward_policy", BACKWARD_POLICIES)
 @every_objective
 def test_every_way_to_the_gradient_is_that_of_finite_differences(
     objective, backward_policy, randomise
@@ -197,12 +226,14 @@ def test_every_way_to_the_gradient_is_that_of_finite_differences(
     trajectories, kept = sampling.draw_forward(env, evaluate, 5, seed, 0.5)
     trajectories = trajectories._replace(log_reward=env.log_reward(trajectories.terminal))
     wanted = losses.scores_for(objective)
+    on_the_way = sampling.log_rewards_on_the_way(env, trajectories, env.log_reward)
 
     def mean_loss(trajectories, scores, log_z):
         known = {
             **scores,
             "taken": trajectories.actions != -1,
             "log_reward": trajectories.log_reward,
+            "log_reward_here": on_the_way,
             "log_z": log_z,
             "sub_trajectory_lambda": tf.constant(0.8, tf.float64),
         }
@@ -241,14 +272,17 @@ def test_every_objective_trains(objective, seed):
     p = evaluation.terminating_distribution(agent)
     assert evaluation.l1_error(p, agent.env.target()) < 0.05
     error = abs(float(agent.log_z) - agent.env.log_partition())
-    assert error < 0.1 or objective == "log_variance"
-    assert (float(agent.log_z) == 0) == (objective == "log_variance")
+    assert error < 0.1 or objective in WITHOUT_LOG_Z
+    assert (float(agent.log_z) == 0) == (objective in WITHOUT_LOG_Z)
     if objective in WITH_STATE_FLOW:
         # F(s) is Z times the probability that a trajectory passes s.
         flow = evaluation.flows(agent, np.exp(agent.env.log_partition())).state
         # Where hardly anything flows, the agent has hardly been.
         passed = flow > 1e-3 * flow.max()
-        gap = np.abs(agent.log_flow(agent.env.states()) - np.log(flow))[passed]
+        learned = agent.log_flow(agent.env.states()).numpy()
+        if objective == "forward_looking":
+            learned[1:] += agent.env.log_reward(agent.env.states())[1:]
+        gap = np.abs(learned - np.log(flow))[passed]
         assert gap.max() < 0.3
         assert gap.mean() < 0.05
 
@@ -308,16 +342,113 @@ def test_a_state_flow_is_saved_and_reset(tmp_path):
     ("arguments", "message"),
     [
         ({"objective": "tb"}, "objective must be one of 'trajectory_balance', .*got 'tb'"),
+        (
+            {"objective": "forward_looking", "iterations": None, **MEASURED},
+            "asks for the reward of every state passed, which log_rewards does not hold",
+        ),
         ({"sub_trajectory_lambda": 0}, "sub_trajectory_lambda must be .*at least 1e-30"),
         ({"sub_trajectory_lambda": float("inf")}, "sub_trajectory_lambda must be finite"),
     ],
 )
-def test_objectives_that_are_none(arguments, message):
+def test_arguments_that_no_objective_takes(arguments, message):
     agent = GFNAgent(HyperGrid(2, 4))
     with pytest.raises(ValueError, match=message):
-        agent.train(iterations=1, **arguments)
+        agent.train(**{"iterations": 1, **arguments})
     assert agent.iteration == 0
     assert not agent.kind.state_flow
+
+
+class OnlyBorders(HyperGrid):
+    """A grid on which one may stop at the far borders alone."""
+
+    def forward_mask(self, states):
+        at_border = tf.reduce_any(states == self.height - 1, axis=1, keepdims=True)
+        return tf.concat([super().forward_mask(states)[:, :-1], at_border], axis=1)
+
+
+class UnlistedBorders(OnlyBorders):
+    n_states = None
+
+
+@pytest.mark.parametrize("kind", [OnlyBorders, UnlistedBorders])
+@pytest.mark.parametrize("objective", sorted(ASKING_ON_THE_WAY))
+def test_states_that_cannot_stop_are_refused(objective, kind):
+    agent = GFNAgent(kind(2, 4))
+    message = r"asks for the reward of every state passed, but in .* the state \[0, 0\] cannot stop"
+    with pytest.raises(ValueError, match=message):
+        agent.train(iterations=1, objective=objective)
+    assert agent.iteration == 0
+    assert not agent.kind.state_flow
+
+
+@pytest.mark.parametrize("objective", sorted(ASKING_ON_THE_WAY))
+def test_rewards_in_python_are_refused(objective):
+    class Asked(HyperGrid):
+        python_reward = True
+
+        def log_reward(self, states):
+            raise AssertionError
+
+    agent = GFNAgent(Asked(2, 4))
+    with pytest.raises(ValueError, match=r"needs a reward in TensorFlow, got .*Asked"):
+        agent.train(iterations=1, objective=objective)
+
+
+@pytest.mark.parametrize("objective", sorted(ASKING_ON_THE_WAY))
+def test_a_state_that_cannot_stop_after_all_gives_no_number(objective, randomise):
+    env = OnlyBorders(2, 4)
+    agent = untrained(env, randomise)
+    log_policy = training.log_policy_of_weights(agent.kind)(weights_of(agent))
+    known = everything_of(log_policy, env, agent.sample(50), agent.log_z)
+    assert not np.isfinite(losses.evaluate(objective, **known)).any()
+
+
+def test_rewards_on_the_way_are_those_of_the_states_passed():
+    env = HyperGrid(2, 4)
+    trajectories = GFNAgent(env).sample(20)
+    found = sampling.log_rewards_on_the_way(env, trajectories, env.log_reward).numpy()
+    for row, actions in enumerate(trajectories.actions.numpy()):
+        for t, action in enumerate(actions):
+            state = trajectories.states[row : row + 1, t]
+            expected = 0 if action < 0 else float(env.log_reward(state)[0])
+            assert found[row, t] == pytest.approx(expected, abs=1e-12)
+        last = (actions >= 0).sum() - 1
+        assert found[row, last] == pytest.approx(float(trajectories.log_reward[row]))
+
+
+def test_modified_detailed_balance_by_hand():
+    # Two moves and a stop; and a trajectory that only stops.
+    log_pf = tf.constant([[-1.0, -2.0, -3.0], [-0.5, 0.0, 0.0]], tf.float64)
+    log_pb = tf.constant([[0.0, -0.25, 0.0], [0.0, 0.0, 0.0]], tf.float64)
+    log_stop = tf.constant([[-1.5, -0.75, -3.0], [-0.5, 0.0, 0.0]], tf.float64)
+    here = tf.constant([[0.5, 1.0, 2.0], [0.5, 0.0, 0.0]], tf.float64)
+    taken = tf.constant([[True, True, True], [True, False, False]])
+    # 0.5 − 1 − 0.75 − 1 − 0 + 1.5 = −0.75 and 1 − 2 − 3 − 2 + 0.25 + 0.75 = −5.
+    loss = losses.modified_detailed_balance(log_pf, log_pb, log_stop, here, taken)
+    np.testing.assert_allclose(loss, [(0.75**2 + 5**2) / 2, 0])
+
+
+def test_forward_looking_is_detailed_balance_of_whole_flows(randomise):
+    env = HyperGrid(2, 5, r0=0.3)
+    agent = untrained(env, randomise)
+    log_policy = training.log_policy_of_weights(agent.kind)(weights_of(agent))
+    known = everything_of(log_policy, env, agent.sample(50, explore=True), agent.log_z)
+    expected = losses.evaluate("detailed_balance", **known)
+    found = losses.evaluate("forward_looking", **relative_flow(known))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@WITHOUT_XLA
+@pytest.mark.parametrize("objective", sorted(ASKING_ON_THE_WAY))
+def test_they_train_where_states_cannot_be_listed(objective):
+    class Unlisted(HyperGrid):
+        n_states = None
+
+    listed, unlisted = (GFNAgent(kind(2, 4), hidden=(8,)) for kind in (HyperGrid, Unlisted))
+    for agent in (listed, unlisted):
+        agent.train(iterations=3, objective=objective, batch_size=6)
+    for weight, expected in zip(unlisted.policy.weights, listed.policy.weights, strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-9, atol=1e-12)
 
 
 @WITHOUT_XLA

@@ -1,12 +1,63 @@
 """The graph of an environment that lists its states, as arrays: for exact answers and checks."""
 
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
 from gfn_utils.environments.base import Environment
+from gfn_utils.validation import check_instance
 
 NUMBERS_AT_ONCE = 4_000_000
 """About how many entries of states or masks are worked out in one call."""
+
+
+class Graph(NamedTuple):
+    """The graph of an environment that lists its states; a state is its place in `env.states()`."""
+
+    origin: int
+    children: np.ndarray
+    """The state that each action but the stop leads to, `[n_states, n_actions − 1]`; −1: none."""
+    layers: list[np.ndarray]
+    """All states, in layers such that every edge leads to a later layer."""
+
+
+def graph_of(env: Environment) -> Graph:
+    """The graph of an environment, which is kept as long as it stays the same."""
+    check_instance("env", env, Environment, "an Environment")
+    check_listed(env)
+    return _graph_of_moves(env, moves_key(env))
+
+
+@functools.lru_cache(maxsize=8)
+def _graph_of_moves(env, key):
+    children = children_of(env)
+    layers = layers_of(children)
+    if sum(map(len, layers)) < env.n_states:
+        raise ValueError(
+            f"exact answers need a graph without cycles, which {env!r} has: check_environment(env) "
+            "tells where"
+        )
+    return Graph(int(env.index(env.initial_states(1))[0]), children, layers)
+
+
+def edges_of(graph: Graph, layers) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Source, action and target of the edges that leave each of the layers, each `[E]`."""
+    for sources in layers:
+        rows, actions = np.nonzero(graph.children[sources] >= 0)
+        rows = sources[rows]
+        yield rows, actions, graph.children[rows, actions]
+
+
+def log_counts(graph: Graph) -> np.ndarray:
+    """The logarithm of the number of histories of each state in nats, float64 `[n_states]`."""
+    log_count = np.full(len(graph.children), -np.inf)
+    log_count[graph.origin] = 0.0
+    for sources, _, targets in edges_of(graph, graph.layers):
+        np.logaddexp.at(log_count, targets, log_count[sources])
+    return log_count
 
 
 def children_of(env: Environment) -> np.ndarray:
@@ -54,6 +105,12 @@ def layers_of(children: np.ndarray) -> list[np.ndarray]:
         unseen_parents[reached] -= times
         layer = reached[unseen_parents[reached] == 0]
     return layers
+
+
+def check_listed(env: Environment) -> None:
+    """Raise ValueError unless the environment lists its states."""
+    if env.n_states is None:
+        raise ValueError(f"exact answers need an environment that lists its states, got {env!r}")
 
 
 def blocks(n: int, env: Environment) -> list[slice]:

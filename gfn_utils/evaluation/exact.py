@@ -4,8 +4,6 @@ An *agent* here is anything with an `env` and a `log_policy` (see `gfn_utils.pol
 a PolicyTable. Distributions are float64 arrays `[n_states]` in the order of `env.states()`.
 """
 
-import functools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +11,7 @@ import tensorflow as tf
 
 from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_states
-from gfn_utils.environments.graph import children_of, layers_of, moves_key
+from gfn_utils.environments.graph import Graph, check_listed, edges_of, graph_of, log_counts
 from gfn_utils.policy import PolicyTable
 from gfn_utils.validation import (
     check_instance,
@@ -66,14 +64,14 @@ def answer_key(env: Environment, log_pb) -> tuple[PolicyTable, float]:
     the table with P_F = F(s → s')/F(s), and log F in units of the reward, and log Z = log F(origin)
     in nats. Raises ValueError if `log_pb` is not such a policy, of this environment.
     """
-    graph = _graph(env)
+    graph = graph_of(env)
     log_pb = _check_log_pb(env, graph, log_pb)
     p_backward = np.exp(log_pb)
     target = env.target()
     flow = target.copy()
     edge = np.zeros((env.n_states, env.n_actions))
     edge[:, env.stop_action] = target
-    for sources, actions, targets in _edges(graph, reversed(graph.layers)):
+    for sources, actions, targets in edges_of(graph, reversed(graph.layers)):
         edge[sources, actions] = flow[targets] * p_backward[targets, actions]
         np.add.at(flow, sources, edge[sources, actions])
     with np.errstate(divide="ignore"):
@@ -88,7 +86,7 @@ def count_trajectories(env: Environment) -> np.ndarray:
 
     Two actions with the same child count as two. Raises OverflowError beyond about 1e308.
     """
-    graph = _graph(env)
+    graph = graph_of(env)
     with np.errstate(over="ignore"):
         count = _propagate(graph, (graph.children >= 0).astype(np.float64))
     if np.isinf(count).any():
@@ -101,19 +99,14 @@ def count_trajectories(env: Environment) -> np.ndarray:
 
 def log_count_trajectories(env: Environment) -> np.ndarray:
     """The logarithm of `count_trajectories` in nats, float64 `[n_states]`."""
-    graph = _graph(env)
-    log_count = np.full(env.n_states, -np.inf)
-    log_count[graph.origin] = 0.0
-    for sources, _, targets in _edges(graph, graph.layers):
-        np.logaddexp.at(log_count, targets, log_count[sources])
-    return log_count
+    return log_counts(graph_of(env))
 
 
 def empirical_distribution(env: Environment, terminal) -> np.ndarray:
     """The fraction of the terminal states `[B, ...]` that is each state, `[n_states]`."""
     check_instance("env", env, Environment, "an Environment")
     terminal = check_states(env, terminal, "terminal")
-    _check_listed(env)
+    check_listed(env)
     counts = np.bincount(env.index(terminal), minlength=env.n_states)
     return counts / counts.sum()
 
@@ -198,51 +191,17 @@ def check_agent(agent):
     return agent
 
 
-class _Graph(NamedTuple):
-    origin: int
-    children: np.ndarray
-    """The state that each action but the stop leads to, `[n_states, n_actions − 1]`; −1: none."""
-    layers: list[np.ndarray]
-    """All states, in layers such that every edge leads to a later layer."""
-
-
-def _graph(env: Environment) -> _Graph:
-    check_instance("env", env, Environment, "an Environment")
-    _check_listed(env)
-    return _graph_of_moves(env, moves_key(env))
-
-
-@functools.lru_cache(maxsize=8)
-def _graph_of_moves(env, key):
-    children = children_of(env)
-    layers = layers_of(children)
-    if sum(map(len, layers)) < env.n_states:
-        raise ValueError(
-            f"exact answers need a graph without cycles, which {env!r} has: check_environment(env) "
-            "tells where"
-        )
-    return _Graph(int(env.index(env.initial_states(1))[0]), children, layers)
-
-
-def _edges(graph: _Graph, layers) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Source, action and target of the edges that leave each of the layers, each `[E]`."""
-    for sources in layers:
-        rows, actions = np.nonzero(graph.children[sources] >= 0)
-        rows = sources[rows]
-        yield rows, actions, graph.children[rows, actions]
-
-
-def _propagate(graph: _Graph, edge_weight: np.ndarray) -> np.ndarray:
+def _propagate(graph: Graph, edge_weight: np.ndarray) -> np.ndarray:
     """One unit sent from the origin, multiplied along each edge, added up in each state."""
     amount = np.zeros(len(edge_weight))
     amount[graph.origin] = 1.0
-    for sources, actions, targets in _edges(graph, graph.layers):
+    for sources, actions, targets in edges_of(graph, graph.layers):
         np.add.at(amount, targets, amount[sources] * edge_weight[sources, actions])
     return amount
 
 
 def _visit_probabilities(env, p_forward):
-    return _propagate(_graph(env), p_forward[:, : env.stop_action])
+    return _propagate(graph_of(env), p_forward[:, : env.stop_action])
 
 
 def _forward_probabilities(agent):
@@ -277,18 +236,13 @@ def _distributions(p, q):
     return p, q
 
 
-def _check_listed(env):
-    if env.n_states is None:
-        raise ValueError(f"exact answers need an environment that lists its states, got {env!r}")
-
-
 def _check_log_pb(env, graph, log_pb):
     log_pb = check_numbers("log_pb", log_pb)
     expected = (env.n_states, env.n_actions - 1)
     if log_pb.shape != expected:
         raise ValueError(f"log_pb must be of shape {list(expected)}, got {list(log_pb.shape)}")
     total, p_backward = np.zeros(env.n_states), np.exp(log_pb)
-    for _, actions, targets in _edges(graph, graph.layers):
+    for _, actions, targets in edges_of(graph, graph.layers):
         np.add.at(total, targets, p_backward[targets, actions])
     has_parents = np.arange(env.n_states) != graph.origin
     wrong = ~(np.abs(total - has_parents) <= LARGEST_ERROR_OF_A_SUM)
