@@ -209,6 +209,17 @@ def test_the_graph_of_states_has_each_state_each_edge_and_what_is_written_on_it(
     plt.close()
 
 
+def test_states_that_are_compared_have_a_colour_of_their_own():
+    marked = np.array([False, True, False, True])
+    (ax,) = plotting.state_graph(SMALL, highlight_states=marked).axes
+    grounds = [text.get_bbox_patch().get_facecolor() for text in ax.texts[:4]]
+    assert grounds[1] == grounds[3] != grounds[0] == grounds[2]
+    plt.close()
+    for wrong in (marked[:3], marked.astype(int)):
+        with pytest.raises(ValueError, match=r"highlight_states must be True or False .*\[4\]"):
+            plotting.state_graph(SMALL, highlight_states=wrong)
+
+
 def test_states_that_are_no_grid_stand_in_columns_by_their_longest_path():
     (ax,) = plotting.state_graph(Subsets()).axes
     columns = {}

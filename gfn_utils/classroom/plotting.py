@@ -45,6 +45,7 @@ STOP = "#D55E00"
 LEARNED = "#0072B2"
 EXACT = "#000000"
 FLOW = "#56B4E9"
+MARKED = "#F0E442"
 LETTERS = ["#009E73", "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9"]
 
 DRAWING = threading.RLock()
@@ -285,12 +286,14 @@ def state_graph(
     highlight=None,
     title: str = "",
     ax: Axes | None = None,
+    highlight_states=None,
 ) -> Figure:
     """The graph of a small environment: its states, an arrow for each move and one for each stop.
 
     `states` `[n_states]` and `edges` `[n_states, n_actions]`, the stop last, are written in the
     states, below their names, and on the arrows: numbers or strings; nothing for NaN. `highlight`,
-    bool, like `edges`, says which arrows to draw thick, and the others in grey. The states of a
+    bool, like `edges`, says which arrows to draw thick, and the others in grey; `highlight_states`,
+    bool, like `states`, which states to draw in colour. The states of a
     two-dimensional grid have their places there; any others stand in columns, by the number of
     actions on the longest path to them. Raises ValueError for more than 40 states.
     """
@@ -305,6 +308,12 @@ def state_graph(
         if highlight.shape != edges.shape or highlight.dtype != bool:
             form = f"True or False for each edge, of shape {list(edges.shape)}"
             raise ValueError(f"highlight must be {form}, got {shown(highlight)}")
+    if highlight_states is None:
+        highlight_states = np.zeros(env.n_states, bool)
+    highlight_states = np.asarray(highlight_states)
+    if highlight_states.shape != states.shape or highlight_states.dtype != bool:
+        form = f"True or False for each state, of shape {list(states.shape)}"
+        raise ValueError(f"highlight_states must be {form}, got {shown(highlight_states)}")
     check_instance("title", title, str, "a string")
     children = children_of(env)
     places = _places_of_states(env, children)
@@ -312,7 +321,7 @@ def state_graph(
     ax = _axes(ax, 1.7 * width + 1.9, 1.4 * height + 1.6)
     ax.set(title=title, xlim=(-0.5, width + 0.6), ylim=(-0.65, height + 0.4))
     ax.axis("off")
-    boxes = _draw_states(ax, env, places, states)
+    boxes = _draw_states(ax, env, places, states, highlight_states)
     for state, action in np.argwhere(np.asarray(env.forward_mask(env.states()))):
         child = None if action == env.stop_action else children[state, action]
         marked = None if highlight is None else bool(highlight[state, action])
@@ -612,13 +621,14 @@ def _check_words(given):
     return words
 
 
-def _draw_states(ax, env, places, texts):
+def _draw_states(ax, env, places, texts, marked):
     """A box for each state, with its name and a text; returns the boxes."""
     names = np.reshape(env.states(), [env.n_states, -1]).tolist()
     boxes = []
-    for place, name, text in zip(places, names, texts, strict=True):
+    for place, name, text, is_marked in zip(places, names, texts, marked, strict=True):
         words = str(tuple(name)).replace(",)", ")") + (f"\n{text}" if text else "")
-        look = {"boxstyle": "round,pad=0.45", "facecolor": "#F2F2F2", "edgecolor": "0.3"}
+        ground = MARKED if is_marked else "#F2F2F2"
+        look = {"boxstyle": "round,pad=0.45", "facecolor": ground, "edgecolor": "0.3"}
         boxes.append(ax.text(*place, words, ha="center", va="center", bbox=look, zorder=3))
     return [box.get_bbox_patch() for box in boxes]
 
