@@ -5,7 +5,46 @@
 On each grid of the lesson every objective is trained at all of four learning rates and, where it
 learns log Z, three learning rates of log Z; everything else is equal: updates, batches of 16, γ,
 linear decay, network. What counts is the exact L1 error after the last update, as a median over
-three seeds (100, 101, 102, which the lesson's race does not use). Prints a markdown table a grid.
+three seeds (100, 101, 102, which the lesson's race does not use). Prints a markdown table a grid:
+the best rates, and for each learning rate the error with the best rate of log Z.
+
+On two cores, in about 15 minutes:
+
+8 × 8: exact L1 error after 1,500 updates
+
+| objective | learning rate | of log Z | at 0.003 | at 0.01 | at 0.03 | at 0.1 |
+|---|---|---|---|---|---|---|
+| trajectory balance | 0.01 | 0.3 | 0.011 | 0.003 | 0.0075 | 0.49 |
+| detailed balance | 0.01 | 0.1 | 0.032 | 0.0054 | 0.0079 | 0.59 |
+| sub trajectory balance | 0.01 | 0.03 | 0.023 | 0.0027 | 0.0071 | 0.3 |
+| flow matching | 0.01 | 0.1 | 0.029 | 0.0019 | 0.0026 | 0.44 |
+| log variance | 0.01 | – | 0.012 | 0.0024 | 0.029 | 0.26 |
+| modified detailed balance | 0.01 | – | 0.01 | 0.0011 | 0.0031 | 0.16 |
+| forward looking | 0.01 | 0.3 | 0.039 | 0.0041 | 0.012 | 0.15 |
+
+8⁴, R₀ = 0.001: exact L1 error after 1,200 updates
+
+| objective | learning rate | of log Z | at 0.001 | at 0.003 | at 0.01 | at 0.03 |
+|---|---|---|---|---|---|---|
+| trajectory balance | 0.01 | 0.1 | 1.6 | 0.22 | 0.15 | 1.4 |
+| detailed balance | 0.01 | 0.3 | 1.6 | 0.42 | 0.18 | 0.19 |
+| sub trajectory balance | 0.01 | 0.3 | 0.69 | 0.24 | 0.17 | 0.21 |
+| flow matching | 0.01 | 0.1 | 1.6 | 0.37 | 0.12 | 0.13 |
+| log variance | 0.01 | – | 1.6 | 0.23 | 0.17 | 1.2 |
+| modified detailed balance | 0.01 | – | 1.5 | 0.25 | 0.1 | 0.17 |
+| forward looking | 0.01 | 0.3 | 1.7 | 0.43 | 0.17 | 0.17 |
+
+8⁴, R₀ = 0.1: exact L1 error after 1,200 updates
+
+| objective | learning rate | of log Z | at 0.001 | at 0.003 | at 0.01 | at 0.03 |
+|---|---|---|---|---|---|---|
+| trajectory balance | 0.01 | 0.1 | 0.43 | 0.31 | 0.15 | 0.26 |
+| detailed balance | 0.03 | 0.3 | 0.77 | 0.31 | 0.18 | 0.16 |
+| sub trajectory balance | 0.01 | 0.3 | 0.46 | 0.38 | 0.17 | 0.19 |
+| flow matching | 0.03 | 0.3 | 0.83 | 0.29 | 0.15 | 0.099 |
+| log variance | 0.01 | – | 0.43 | 0.33 | 0.15 | 0.27 |
+| modified detailed balance | 0.01 | – | 0.47 | 0.17 | 0.082 | 0.15 |
+| forward looking | 0.01 | 0.3 | 0.61 | 0.24 | 0.14 | 0.2 |
 """
 
 import argparse
@@ -62,18 +101,18 @@ def best_of(found) -> tuple:
 
 
 def as_row(objective, found, rates) -> str:
-    """A line of the table: the best rates, their error, and the best error at each rate."""
-    (rate, log_z_rate), error = best_of(found)
+    """A line of the table: the best rates, and the best error at each learning rate."""
+    (rate, log_z_rate), _ = best_of(found)
     at_each = [best_of({k: v for k, v in found.items() if k[0] == each})[1] for each in rates]
     cells = [objective.replace("_", " "), rate, log_z_rate or "–", *(f"{e:.2g}" for e in at_each)]
-    return f"| {' | '.join(map(str, cells))} | {error:.2g} |"
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def main(out: pathlib.Path | None):
     warnings.filterwarnings("ignore", "log Z was still on its way")
     everything = {}
     for name, (env, settings, updates, rates) in GRIDS.items():
-        head = ["objective", "learning rate", "of log Z", *(f"at {rate}" for rate in rates), "best"]
+        head = ["objective", "learning rate", "of log Z", *(f"at {rate}" for rate in rates)]
         print(f"\n{name}: exact L1 error after {updates:,} updates\n")
         print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
         for objective in losses.OBJECTIVES:
