@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from own_environments import Subsets
 from scipy.stats import chi2
 
 from gfn_utils import GFNAgent, HyperGrid, evaluation, sampling
@@ -48,16 +49,8 @@ def test_transition_matrix_by_hand():
 
 
 def test_simulated_steps_follow_the_matrix():
-    matrix = transition_matrix(SMALL)
-    walk = SMALL.index(metropolis_hastings(SMALL, 200, 1000, seed=1).states).numpy()
-    counts = np.zeros_like(matrix)
-    np.add.at(counts, (walk[:-1].ravel(), walk[1:].ravel()), 1)
-    assert counts[matrix == 0].sum() == 0
-    expected = counts.sum(axis=1, keepdims=True) * matrix
-    possible = expected > 0
-    statistic = np.sum((counts - expected)[possible] ** 2 / expected[possible])
-    # A right sampler fails for 1 seed in 10,000; this seed is fixed.
-    assert statistic < chi2.ppf(1 - 1e-4, possible.sum() - len(matrix))
+    chains = metropolis_hastings(SMALL, 200, 1000, seed=1)
+    check_transitions(SMALL.index(chains.states).numpy(), transition_matrix(SMALL))
 
 
 def test_visits_approach_the_target():
@@ -104,6 +97,12 @@ def test_chains_start_where_they_are_told():
         ({"seed": -1}, "seed"),
         ({"start": [[0, 0]]}, "start"),
         ({"start": [[0, 0], [0, 9]]}, "start"),
+        ({"jump": 0}, "jump"),
+        ({"jump": 1001}, "jump"),
+        ({"temperatures": []}, "temperatures"),
+        ({"temperatures": [2.0, 3.0]}, "temperatures must be a list that begins with 1"),
+        ({"temperatures": [1.0, 3.0, 2.0]}, "temperatures must be finite and ascend"),
+        ({"temperatures": [1.0, np.inf]}, "temperatures must be finite and ascend"),
     ],
 )
 def test_bad_arguments_of_the_chains_are_named(arguments, name):
@@ -111,12 +110,127 @@ def test_bad_arguments_of_the_chains_are_named(arguments, name):
         metropolis_hastings(SMALL, **{"n_chains": 2, "n_steps": 3, **arguments})
 
 
-def test_a_state_without_a_reward_is_refused():
-    for use in (transition_matrix, lambda env: metropolis_hastings(env, 1, 1)):
-        with pytest.raises(ValueError, match="allow stop"):
-            use(FarEndsOnly(height=4))
-        with pytest.raises(ValueError, match="states"):
-            use(HyperGrid(ndim=20))
+def test_a_state_in_which_nothing_may_stop_is_never_entered():
+    env = FarEndsOnly(height=4, r0=0.2)
+    matrix, target = transition_matrix(env, jump=3), env.target()
+    assert np.sum(target == 0) == 12
+    np.testing.assert_allclose(matrix[target == 0], np.eye(16)[target == 0])
+    np.testing.assert_allclose(target @ matrix, target, atol=1e-15)
+    start = [[3, 0], [3, 3]]
+    chains = metropolis_hastings(env, 2, 500, start=start, jump=3)
+    assert np.all(chains.states[..., 0] == 3)
+    assert len(np.unique(chains.states[..., 1])) == 4
+    asked = chains.asked[chains.asked[..., 0] >= 0]
+    assert np.all(asked[:, 0] == 3)  # no reward is asked where there is none
+    with pytest.raises(ValueError, match=r"start\[0\] must be a state in which stop is allowed"):
+        metropolis_hastings(env, 2, 3)
+    with pytest.raises(ValueError, match=r"start\[1\] must be a state in which stop is allowed"):
+        metropolis_hastings(env, 2, 3, start=[[3, 0], [1, 1]])
+
+
+@pytest.mark.parametrize("env", [*GRIDS, Subsets()], ids=repr)
+@pytest.mark.parametrize(("jump", "temperature"), [(2, 1.0), (7, 1.0), (3, 5.0)])
+def test_long_jumps_and_heat_keep_their_target_in_detailed_balance(env, jump, temperature):
+    matrix = transition_matrix(env, jump, temperature)
+    target = env.target() ** (1 / temperature) * (env.target() > 0)
+    target /= target.sum()
+    np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-12)
+    flow = target[:, None] * matrix
+    np.testing.assert_allclose(flow, flow.T, atol=1e-15)
+    np.testing.assert_allclose(target @ matrix, target, atol=1e-12)
+
+
+def test_transition_matrix_of_jumps_by_hand():
+    # Rewards 2, 1, 1, 2; one of four ways: left or right, once or twice.
+    env = HyperGrid(ndim=1, height=4, r0=1.0, r1=1.0, r2=0.0)
+    expected = [[6, 1, 1, 0], [2, 2, 2, 2], [2, 2, 2, 2], [0, 1, 1, 6]]
+    np.testing.assert_allclose(transition_matrix(env, jump=2), np.array(expected) / 8, atol=1e-12)
+    with pytest.raises(ValueError, match="states"):
+        transition_matrix(HyperGrid(ndim=20))
+
+
+def test_simulated_jumps_follow_the_matrix():
+    chains = metropolis_hastings(SMALL, 200, 1000, seed=5, jump=3)
+    check_transitions(SMALL.index(chains.states).numpy(), transition_matrix(SMALL, jump=3))
+
+
+def check_transitions(walk, matrix):
+    """Whether steps from each row of `walk` `[T, C]` to the next follow the matrix (a χ² test)."""
+    counts = np.zeros_like(matrix)
+    np.add.at(counts, (walk[:-1].ravel(), walk[1:].ravel()), 1)
+    assert counts[matrix < 1e-15].sum() == 0
+    expected = counts.sum(axis=1, keepdims=True) * matrix
+    possible = expected > 1e-9
+    statistic = np.sum((counts - expected)[possible] ** 2 / expected[possible])
+    # A right sampler fails for 1 seed in 10,000; this seed is fixed.
+    freedom = possible.sum() - np.sum(expected.sum(axis=1) > 0)
+    assert statistic < chi2.ppf(1 - 1e-4, freedom)
+
+
+def test_tempered_replicas_follow_the_exact_joint_kernel():
+    env, ladder = HyperGrid(ndim=1, height=4, r0=0.3), [1.0, 2.0, 6.0]
+
+    chains = metropolis_hastings(env, 1000, 600, seed=6, temperatures=ladder)
+    joint = chains.replicas[..., 0].astype(int)  # [T, 3, C]
+    joint = joint[:, 0] * 16 + joint[:, 1] * 4 + joint[:, 2]
+    np.testing.assert_array_equal(chains.states, chains.replicas[:, 0])
+    reward = np.exp(env.log_reward(env.states()).numpy())
+    moves = np.eye(1)
+    for temperature in ladder:
+        moves = np.kron(moves, transition_matrix(env, temperature=temperature))
+    cells = np.stack(np.unravel_index(np.arange(64), (4, 4, 4)), axis=1)
+    target = np.prod(reward[cells] ** (1 / np.array(ladder)), axis=1)
+    target /= target.sum()
+    for parity, lower in [(0, 0), (1, 1)]:  # even steps swap the first pair, odd ones the second
+        swapped = cells.copy()
+        swapped[:, [lower, lower + 1]] = cells[:, [lower + 1, lower]]
+        to = swapped @ [16, 4, 1]
+        accept = np.minimum(1, target[to] / target)
+        swaps = np.diag(1 - accept)
+        swaps[np.arange(64), to] += accept
+        kernel = moves @ swaps
+        np.testing.assert_allclose(target @ kernel, target, atol=1e-14)
+        # Step t leads from row t − 1 to row t, and swaps by the parity of t.
+        pairs = np.stack([joint[1 - parity : -1 : 2], joint[2 - parity :: 2]])
+        check_transitions(pairs.reshape(2, -1), kernel)
+
+
+def test_heat_helps_across_a_desert():
+    env = HyperGrid(height=8, r0=1e-4)
+    cold = metropolis_hastings(env, 50, 4000, seed=1).states
+    hot = metropolis_hastings(env, 50, 1000, seed=1, temperatures=[1, 4, 16, 64]).states
+    errors = [
+        evaluation.l1_error(
+            evaluation.empirical_distribution(env, states.reshape(-1, 2)), env.target()
+        )
+        for states in (cold, hot)
+    ]
+    assert errors[1] < errors[0] / 2  # at the same number of visits
+
+
+def test_chains_walk_where_nothing_can_be_listed():
+    env = HyperGrid(ndim=20, height=4, r0=0.5)
+    assert env.n_states is None
+    chains = metropolis_hastings(env, 3, 200, jump=2, temperatures=[1.0, 2.0])
+    assert chains.states.shape == (200, 3, 20)
+    assert chains.replicas.shape == chains.asked.shape == (200, 2, 3, 20)
+    assert env.contains(chains.states.reshape(-1, 20)).all()
+    step = np.abs(np.diff(chains.states[:, 0], axis=0)).sum(axis=1)
+    assert step.max() > 1
+
+
+def test_what_was_asked_are_the_proposals_that_are_allowed():
+    chains = metropolis_hastings(SMALL, 100, 500, seed=7)
+    before = np.concatenate([np.zeros([1, 100, 2], int), chains.states[:-1]])
+    asked = chains.asked[:, 0, ..., 0] >= 0
+    np.testing.assert_array_equal(np.abs(chains.asked[:, 0] - before)[asked].sum(axis=-1), 1)
+    np.testing.assert_array_equal(
+        chains.asked[:, 0][chains.accepted], chains.states[chains.accepted]
+    )
+    # From a corner of a 2-dimensional grid two of four ways lead off it.
+    corner = np.all((before == 0) | (before == 3), axis=-1)
+    share = asked[corner].mean()
+    assert abs(share - 0.5) < 5 * np.sqrt(0.25 / corner.sum())  # one seed in a million
 
 
 def loss_by_hand(log_pf, value, trajectories, old_log_pf, advantage, weight, clip):
