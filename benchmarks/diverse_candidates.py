@@ -52,23 +52,27 @@ def _chains(env, n_chains, jump, ladder):
     def run(seed):
         n_steps = VISITS[env.height] // n_chains // len(ladder or [1])
         found = metropolis_hastings(env, n_chains, n_steps, seed, None, jump, ladder)
-        rows = env.index(found.states.reshape(-1, env.ndim)).numpy()
+        cells = env.index(spread(found.states).reshape(-1, env.ndim)).numpy()
         asked = found.asked.reshape(-1, env.ndim)
-        counts = np.bincount(rows[spread(len(rows))], minlength=env.n_states)
+        counts = np.bincount(cells[:SAMPLES], minlength=env.n_states)
         return scores(env, n_chains * n_steps * len(ladder or [1]), asked[asked[:, 0] >= 0], counts)
 
     return run
 
 
-def spread(n):
-    """Which of n visits are the samples: at even distances, without the first tenth."""
-    return np.linspace(n / 10, n - 1, SAMPLES).astype(int)
+def spread(states):
+    """The samples among states `[T, C, ...]`: those of all chains after steps at even distances,
+    without the first tenth."""
+    n_steps, n_chains = states.shape[:2]
+    each = -(-SAMPLES // n_chains)
+    return states[np.linspace(n_steps / 10, n_steps - 1, each).astype(int)]
 
 
 def gflownet(env):
     """Learning rates, exploration, width, and how much is drawn from the replay buffer."""
     choices = itertools.product((3e-3, 1e-2), (0.0, 0.1, 0.5), (64, 128), (1 / 16,))
-    for rate, gamma, width, share in (*choices, (3e-3, 0.0, 128, 1 / 2)):
+    replayed = [(3e-3, 0.0, 128, 1 / 4), (3e-3, 0.0, 128, 1 / 2), (1e-2, 0.0, 64, 1 / 4)]
+    for rate, gamma, width, share in (*choices, *replayed):
         name = f"rate {rate}, γ {gamma}, {width} units, replayed {share:g}"
         yield name, _gflownet(env, rate, gamma, width, share)
 
@@ -114,8 +118,9 @@ class Asked(ReplayBuffer):
 def ppo(env):
     """Both returns: learning rates, bonuses, and batches with one or four steps each."""
     plain = itertools.product(("reward",), (3e-4, 1e-3, 3e-3), (0.1, 0.3, 1.0), (16,), (4,))
-    soft = itertools.product(("soft",), (3e-4, 1e-3, 3e-3), (0.0, 0.3), (16, 64), (1, 4))
-    for returns, rate, weight, batch, epochs in (*plain, *soft):
+    soft = itertools.product(("soft",), (3e-4, 1e-3, 3e-3), (0.0,), (16, 64), (1, 4))
+    curious = itertools.product(("soft",), (1e-3,), (0.3,), (16, 64), (4,))
+    for returns, rate, weight, batch, epochs in (*plain, *soft, *curious):
         name = f"{returns}, rate {rate}, bonus {weight}, batch {batch}, epochs {epochs}"
         yield name, _ppo(env, returns, rate, weight, batch, epochs)
 
@@ -141,9 +146,11 @@ def _ppo(env, returns, rate, weight, batch, epochs):
 
 def evolution(env):
     """Population, tournament, moves and jumps. Its samples are members of the last population."""
-    choices = itertools.product((100, 300, 1000), (2, 4, 8), (1, 2), (1, env.height - 1))
-    for population, tournament, mutations, jump in choices:
-        name = f"population {population}, best of {tournament}, {mutations} moves, jump {jump}"
+    choices = itertools.product((100, 300, 1000, 3000), (2, 4, 8), (1, env.height - 1))
+    several = [(300, 2, 1), (300, 4, 1), (300, 4, env.height - 1)]
+    settings = [(*choice, 1) for choice in choices] + [(*choice, 2) for choice in several]
+    for population, tournament, jump, mutations in settings:
+        name = f"population {population}, best of {tournament}, jump {jump}, {mutations} moves"
         yield name, _evolution(env, population, tournament, mutations, jump)
 
 
