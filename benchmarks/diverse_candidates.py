@@ -118,7 +118,7 @@ class Asked(ReplayBuffer):
 def ppo(env):
     """Both returns: learning rates, bonuses, and batches with one or four steps each."""
     plain = itertools.product(("reward",), (3e-4, 1e-3, 3e-3), (0.1, 0.3, 1.0), (16,), (4,))
-    soft = itertools.product(("soft",), (3e-4, 1e-3, 3e-3), (0.0,), (16, 64), (1, 4))
+    soft = itertools.product(("soft",), (3e-4, 1e-3, 3e-3), (0.0,), (16, 64), (1, 2, 4))
     curious = itertools.product(("soft",), (1e-3,), (0.3,), (16, 64), (4,))
     for returns, rate, weight, batch, epochs in (*plain, *soft, *curious):
         name = f"{returns}, rate {rate}, bonus {weight}, batch {batch}, epochs {epochs}"
