@@ -43,8 +43,8 @@ execute: $(READY) ## run every notebook and save it in canonical form
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
 
 lint: $(READY) ## check the style of all code, and which way the package's imports go
-	$(BIN)/ruff check gfn_utils tests tools benchmarks notebooks site
-	$(BIN)/ruff format --check gfn_utils tests tools benchmarks notebooks site
+	$(BIN)/ruff check gfn_utils tests tools benchmarks notebooks site/conf.py
+	$(BIN)/ruff format --check gfn_utils tests tools benchmarks notebooks site/conf.py
 	$(BIN)/lint-imports --no-cache
 
 site: .venv/site ## build the web site from the notebooks as saved, into build/site

@@ -100,6 +100,11 @@ EQUIVALENT = {
             "same = letters[:, :-1] == letters[:, 1:]": "equality has no direction",
         },
     },
+    "10_beyond_the_list": {
+        "novelty_of": {
+            "distances = (batch[:, None] != known).sum(axis=2)": "NumPy puts the axis in front",
+        },
+    },
     "11b_molecules": {
         "far_apart": {
             "for _ in list(range(k - 1))[::-1]:": "it only counts",

@@ -522,6 +522,35 @@ WRONG_ANSWERS = {
             ),
         ],
     ],
+    "10_beyond_the_list": [
+        [
+            ("guesses - best", "best - guesses"),
+            (
+                "np.maximum(guesses - best, 0).mean(axis=1)",
+                "np.maximum(guesses.mean(axis=1) - best, 0)",
+            ),
+            ("np.maximum(guesses - best, 0)", "(guesses - best)"),
+            ("np.maximum(guesses - best, 0)", "np.abs(guesses - best)"),
+            (".mean(axis=1)", ".sum(axis=1)"),
+            (".mean(axis=1)", ".max(axis=1)"),
+            (".mean(axis=1)", ".mean(axis=0)"),
+            (".mean(axis=1)", ".mean()"),
+            ("np.maximum(guesses - best, 0)", "(guesses > best)"),
+            ("np.maximum(guesses - best, 0)", "np.where(guesses > best, guesses, 0)"),
+        ],
+        [
+            ("distances.min(axis=1)", "distances.max(axis=1)"),
+            ("distances.min(axis=1)", "distances.mean(axis=1)"),
+            ("distances.min(axis=1)", "distances.min(axis=0)"),
+            (".mean()", ".sum()"),
+            (".mean()", ".min()"),
+            (".mean()", ".max()"),
+            ("!=", "=="),
+            (".sum(axis=2)", ".mean(axis=2)"),
+            (".sum(axis=2)", ".any(axis=2)"),
+            ("(batch[:, None] != known[None])", "np.abs(batch[:, None] - known[None])"),
+        ],
+    ],
     "11_one_agent_for_every_trade_off": [
         [
             ("log_reward + log_pb - log_pf", "log_reward + log_pf - log_pb"),
