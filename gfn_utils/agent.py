@@ -767,7 +767,8 @@ class GFNAgent:
         if not (self._log_z_is_open and losses.learns_log_z(job.objective)):
             return state
         level = training.first_log_z(job, state, settings, batches)
-        return training.started_at(job, state, level)
+        is_relative = losses.flow_is_relative(job.objective)
+        return training.started_at(self.kind, state, level, is_relative)
 
     def _settings(self, plan, first, power):
         """What a chunk takes beside its state: the rates of its updates, and its Settings.

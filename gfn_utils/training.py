@@ -537,15 +537,17 @@ def _forms_of_results(job):
     return forms
 
 
-def started_at(job: Job, state: TrainingState, level: float) -> TrainingState:
+def started_at(
+    kind: Kind, state: TrainingState, level: float, is_relative: bool = False
+) -> TrainingState:
     """The state with log Z, and with it all state flows, higher by `level` nats.
 
-    State flows in units of a state's own reward stay, since a factor in R is none in them.
+    State flows that are relative to a state's own reward stay: a factor in R is none in them.
     """
     weights = list(state.weights)
-    rises = job.kind.state_flow and not losses.flow_is_relative(job.objective)
+    rises = kind.state_flow and not is_relative
     # The bias of the state flow's head stands before the weights of log Z.
-    for place in (-1, -1 - job.kind.n_log_z) if rises else (-1,):
+    for place in (-1, -1 - kind.n_log_z) if rises else (-1,):
         weights[place] += level
     return state._replace(weights=tuple(weights))
 
