@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import secrets
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -191,11 +192,16 @@ def refusing_others(path) -> Iterator[None]:
         ) from error
 
 
+_ONE_READER = threading.Lock()
+"""CPython 3.11 confuses the depths of threads that parse NumPy's headers at once (SystemError)."""
+
+
 def read(path) -> Saved:
     """What the file holds; ValueError if it is not a whole agent's file."""
     path = _as_path(path)
     with refusing_others(path):
-        arrays = _read_arrays(path)
+        with _ONE_READER:
+            arrays = _read_arrays(path)
         description = json.loads(str(arrays.pop("description")))
         _check_description(description)
         parts = []
