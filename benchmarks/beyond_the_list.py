@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 
-import gfn_utils  # noqa: F401 before TensorFlow, which it sets up
+from gfn_utils.evaluation import diversity  # before TensorFlow, which it sets up
 
 LESSON = Path(__file__).parent.parent / "notebooks" / "10_beyond_the_list.ipynb"
 
@@ -63,7 +63,7 @@ def names_of_lesson():
 def row(lesson, name, runs):
     found = [lesson["optimal_of"](run) for run in runs]
     enough = [words for n, words in found if n > 1]
-    apart = [lesson["mean_distance"](words) for words in enough]
+    apart = [diversity(words, lesson["edit_distance"]) for words in enough]
     share, number = zip(*[lesson["arrangements"](words) for words in enough], strict=True)
     columns = [
         name,

@@ -130,7 +130,7 @@ def draw_forward(
         allowed = env.forward_mask(states) & ~tf.math.is_nan(log_pf)
         log_behaviour = mix_with_uniform(log_pf, allowed, gamma)
         action = tf.where(running, draw(log_behaviour, uniform[t]), PADDING)
-        visited = visited.write(t, _where_rows(running, states, PADDING))
+        visited = visited.write(t, where_rows(running, states, PADDING))
         actions = actions.write(t, action)
         kept = [array.write(t, each) for array, each in zip(kept, found, strict=True)]
         running &= action != env.stop_action
@@ -215,7 +215,7 @@ def score(
 
     # Where there is padding any state will do: what the policy says of it is not used.
     states = tf.reshape(trajectories.states[:, : actions.shape[1]], [-1, *env.state_shape])
-    states = _where_rows(tf.reshape(taken, [-1]), states, env.initial_states(1))
+    states = where_rows(tf.reshape(taken, [-1]), states, env.initial_states(1))
     flat = (tf.reshape(each, [-1]) for each in (actions, tf.where(taken, came_by, PADDING)))
     if known is None:
         said = log_policy(states)
@@ -284,7 +284,7 @@ def log_rewards_on_the_way(
     actions = trajectories.actions
     taken = tf.reshape(actions != PADDING, [-1])
     states = tf.reshape(trajectories.states[:, : actions.shape[1]], [-1, *env.state_shape])
-    states = _where_rows(taken, states, env.initial_states(1))
+    states = where_rows(taken, states, env.initial_states(1))
     can_stop = env.forward_mask(states)[:, env.stop_action]
     log_reward = tf.where(can_stop, ask(states), tf.constant(math.nan, tf.float64))
     return tf.reshape(tf.where(taken, log_reward, 0), tf.shape(actions))
@@ -370,7 +370,7 @@ def _filled_array(size, element):
     return array.unstack(tf.repeat(element[None], size, axis=0))
 
 
-def _where_rows(condition, rows, other):
+def where_rows(condition, rows, other):
     """`rows[i]` where `condition[i]`, else `other`: tf.where over states of any shape."""
     extra_axes = [1] * (len(rows.shape) - 1)
     return tf.where(tf.reshape(condition, [-1, *extra_axes]), rows, other)
@@ -389,7 +389,7 @@ def _reverse(env, states, actions, terminal):
         found = tf.gather(array, tf.maximum(position, 0), batch_dims=1)
         flat = tf.reshape(found, [-1, *array.shape[2:]])
         return tf.reshape(
-            _where_rows(tf.reshape(position >= 0, [-1]), flat, PADDING), tf.shape(array)
+            where_rows(tf.reshape(position >= 0, [-1]), flat, PADDING), tf.shape(array)
         )
 
     moves = reverse(actions, n_moves - 1)

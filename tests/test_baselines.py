@@ -37,7 +37,12 @@ class FarEndsOnly(HyperGrid):
         return tf.concat([moves, states[:, :1] == self.height - 1], axis=1)
 
 
-@pytest.mark.parametrize("env", GRIDS, ids=lambda env: repr(env).split(" object")[0])
+def named(env):
+    """The environment without the address of the object, which differs between processes."""
+    return repr(env).split(" object")[0]
+
+
+@pytest.mark.parametrize("env", GRIDS, ids=named)
 def test_transition_matrix_keeps_the_target(env):
     matrix, target = transition_matrix(env), env.target()
     assert matrix.min() >= 0
@@ -137,7 +142,7 @@ def test_a_state_in_which_nothing_may_stop_is_never_entered():
         metropolis_hastings(env, 2, 3, start=[[3, 0], [1, 1]])
 
 
-@pytest.mark.parametrize("env", [*GRIDS, Subsets()], ids=lambda env: repr(env).split(" object")[0])
+@pytest.mark.parametrize("env", [*GRIDS, Subsets()], ids=named)
 @pytest.mark.parametrize(("jump", "temperature"), [(2, 1.0), (7, 1.0), (3, 5.0)])
 def test_long_jumps_and_heat_keep_their_target_in_detailed_balance(env, jump, temperature):
     matrix = transition_matrix(env, jump, temperature)
@@ -314,7 +319,7 @@ def test_ppo_with_a_large_entropy_bonus_stays_near_uniform():
     np.testing.assert_allclose(p_forward, allowed / allowed.sum(axis=1, keepdims=True), atol=0.05)
 
 
-@pytest.mark.parametrize("env", [SMALL, Subsets()], ids=lambda env: repr(env).split(" object")[0])
+@pytest.mark.parametrize("env", [SMALL, Subsets()], ids=named)
 def test_soft_returns_of_the_answer_key_are_its_flows(env):
     uniform = np.asarray(policy.uniform_log_policy(env)(env.states())[1])
     key, log_z = evaluation.answer_key(env, uniform)

@@ -15,7 +15,7 @@ from gfn_utils.environments.base import check_states
 from gfn_utils.environments.contract import check_attributes
 from gfn_utils.environments.log_rewards import check_compiled_reward
 from gfn_utils.environments.snapshot import Snapshot
-from gfn_utils.sampling import LARGEST_RECORD, PADDING, stateless_uniform
+from gfn_utils.sampling import LARGEST_RECORD, PADDING, stateless_uniform, where_rows
 from gfn_utils.validation import check_integer, check_number, check_numbers
 
 LARGEST_JUMP = 1000
@@ -168,7 +168,7 @@ def _proposals(env, states, way, jump):
         furthest = tf.reduce_max(repeats)
         _, reached, allowed = tf.while_loop(lambda i, *_: i < furthest, once_more, loop)
     allowed &= env.forward_mask(reached)[:, env.stop_action]
-    return _where_rows(allowed, reached, states), allowed
+    return where_rows(allowed, reached, states), allowed
 
 
 @functools.lru_cache(maxsize=16)
@@ -191,11 +191,11 @@ def _compile_walk(snapshot, n_steps, jump, n_temperatures):
             log_ratio = beta * (proposed_log_reward - log_reward)
             accept = allowed & (tf.math.log(drawn[1]) < log_ratio)
             log_reward = tf.where(accept, proposed_log_reward, log_reward)
-            states = _where_rows(accept, proposed, states)
+            states = where_rows(accept, proposed, states)
             if n_temperatures > 1:
                 source = _swaps(t, beta, log_reward, drawn[2], n_chains)
                 states, log_reward = tf.gather(states, source), tf.gather(log_reward, source)
-            asked = asked.write(t, _where_rows(allowed, proposed, PADDING))
+            asked = asked.write(t, where_rows(allowed, proposed, PADDING))
             visited, accepted = visited.write(t, states), accepted.write(t, accept)
             return t + 1, states, log_reward, visited, asked, accepted
 
@@ -221,8 +221,3 @@ def _swaps(t, beta, log_reward, uniform, n_chains):
     # The same number decides for both of a pair.
     swap = tf.math.log(tf.gather(uniform, tf.minimum(here, partner))) < log_ratio
     return tf.where(swap, partner, here)
-
-
-def _where_rows(condition, rows, other):
-    """`rows[i]` where `condition[i]`, else `other`: tf.where over states of any shape."""
-    return tf.where(tf.reshape(condition, [-1, *[1] * (len(rows.shape) - 1)]), rows, other)

@@ -23,7 +23,9 @@ from gfn_utils.sampling import (
     PADDING,
     Trajectories,
     entry_of_action,
+    log_probabilities,
     sample_forward,
+    where_rows,
 )
 from gfn_utils.validation import (
     check_callback,
@@ -169,23 +171,17 @@ def soft_returns(env: Environment, trajectories: Trajectories, log_pf: tf.Tensor
     P_B is uniform, the stop has none to add, and `log_pf` `[B, T]` is 0 for padding. Where P_F is
     the answer key of P_B this is log F(s), whatever the trajectory.
     """
-    actions = trajectories.actions
-    after = tf.reshape(trajectories.states[:, 1:], [-1, *env.state_shape])
-    moved = (actions != PADDING) & (actions != env.stop_action)
-    rows = tf.reshape(moved, [-1, *[1] * len(env.state_shape)])
-    ways = env.backward_mask(tf.where(rows, after, env.initial_states(1)))
-    n_ways = tf.reshape(tf.reduce_sum(tf.cast(ways, log_pf.dtype), axis=1), tf.shape(actions))
-    log_pb = tf.where(moved, -tf.math.log(tf.maximum(n_ways, 1)), 0)
-    to_come = tf.cumsum(log_pb - log_pf, axis=1, reverse=True)
+    _, log_pb = log_probabilities(env, policy.uniform_log_policy(env), trajectories)
+    to_come = tf.cumsum(tf.cast(log_pb, log_pf.dtype) - log_pf, axis=1, reverse=True)
     return tf.cast(trajectories.log_reward, log_pf.dtype)[:, None] + to_come
 
 
 def _evaluate_steps(env, log_policy, trajectories):
     """log P_F of the actions, entropy of P_F in nats and V(s), each `[B, T]`."""
     actions = trajectories.actions
-    taken = tf.reshape(actions != PADDING, [-1, *[1] * len(env.state_shape)])
+    taken = tf.reshape(actions != PADDING, [-1])
     states = tf.reshape(trajectories.states[:, : actions.shape[1]], [-1, *env.state_shape])
-    log_pf, _, value = log_policy(tf.where(taken, states, env.initial_states(1)))
+    log_pf, _, value = log_policy(where_rows(taken, states, env.initial_states(1)))
     surprise = tf.where(tf.math.is_inf(log_pf), tf.zeros_like(log_pf), -log_pf)
     entropy = tf.reduce_sum(tf.exp(log_pf) * surprise, axis=-1)
     chosen = entry_of_action(log_pf, tf.reshape(actions, [-1]))
