@@ -84,9 +84,9 @@ EQUIVALENT = {
             "return (xi - tf.roll(xi, shift=1, axis=-1)) ** 2 / 2": "there is one axis",
         },
         "share_of_edges": {
-            "of_length = [(k - (n + 1)) * weight ** k for k in range(1, n + 1)]": "a ratio",
-            "of_length = [(n + 1 - k) * weight ** k for k in range(1, n + 2)]": "adds a zero",
-            "of_length = [(n + 1 - k) * weight ** k for k in list(range(1, n + 2))[:-1]]": "same",
+            "of_length = [(k - (n + 1)) * lam ** k for k in range(1, n + 1)]": "a ratio",
+            "of_length = [(n + 1 - k) * lam ** k for k in range(1, n + 2)]": "adds a zero",
+            "of_length = [(n + 1 - k) * lam ** k for k in list(range(1, n + 2))[:-1]]": "same",
         },
     },
     "08_diverse_candidates": {
