@@ -8,15 +8,17 @@ SCHEMA := .venv-release/bin/check-jsonschema --builtin-schema vendor.
 COLAB_PYTHON ?= python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help lab playground test test-thorough test-browser test-site test-colab execute lint site check-links \
-	dist lint-workflows launch-links memory bench bench-errors bench-self clean requirements
+.PHONY: help lab fresh playground test test-thorough test-browser test-site test-colab test-newest execute lint \
+	lint-workflows site check-links dist launch-links memory bench bench-errors bench-self clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
 
-lab: $(READY) ## set up and open the course in JupyterLab
-	$(BIN)/jupyter lab --ip=localhost $(if $(filter 0,$(shell id -u)),--allow-root) \
-		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
+lab: $(READY) ## set up, and open your own copies of the lessons (NOTEBOOKS=notebooks: the lessons themselves)
+	$(BIN)/python tools/course.py lab $(NOTEBOOKS)
+
+fresh: $(READY) ## give yourself a fresh copy of a lesson (LESSON=05); your old one is kept under another name
+	$(BIN)/python tools/my_notebooks.py fresh "$(LESSON)"
 
 # voila.json asks for a token, answers to localhost only, and ends a kernel ten minutes after its page
 # was closed.
@@ -24,9 +26,7 @@ playground: $(READY) ## serve the playground as a page of its own, at the addres
 	$(BIN)/voila --theme=light notebooks/playground.ipynb
 
 test: $(READY) ## set up, then run every test and every notebook
-	$(BIN)/python -m pytest -n 2 --dist loadscope \
-		--nbval --nbval-current-env --nbval-cell-timeout=300 \
-		--nbval-sanitize-with=$(CURDIR)/tests/nbval_sanitize.cfg --ignore=tests/browser tests notebooks
+	$(BIN)/python tools/course.py test
 
 test-thorough: $(READY) ## run the costly tests too whose like `make test` runs every time
 	$(BIN)/python -m pytest -n 2 --dist load --thorough --ignore=tests/browser tests
@@ -39,6 +39,17 @@ test-site: .venv/browser site ## build the web site and use it in a real browser
 
 test-colab: .venv-colab/ready ## run every lesson as Colab would, with its versions (needs Python 3.13, git, 8 minutes)
 	.venv-colab/bin/python tools/run_in_colab_environment.py $(NOTEBOOKS)
+
+NAMES := import re, tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	print(*[re.match('[\w.-]+', line)[0] for line in project['dependencies'] + project['optional-dependencies']['course']])
+
+# Whatever is newest, beyond the bounds of pyproject.toml too. Outputs may look different then.
+test-newest: ## run tests and lessons with the newest versions of everything
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install $$($(PYTHON) -c "$(NAMES)")
+	.venv-newest/bin/python -m pip install --no-deps -e .
+	.venv-newest/bin/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env \
+		--nbval-cell-timeout=300 --ignore=tests/browser tests notebooks
 
 execute: $(READY) ## run every notebook and save it in canonical form
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
@@ -109,15 +120,12 @@ requirements: ## pin the newest allowed versions with their hashes (needs uv), t
 	rm requirements.cpu requirements.browser requirements.site requirements.release requirements.colab
 
 clean: ## remove the environment and everything made by running
-	rm -rf .venv .venv-release .venv-colab .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-release .venv-newest .venv-colab .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 $(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "The course needs Python 3.11, 3.12 or 3.13."; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	touch $@
+	$(PYTHON) tools/course.py setup
 
 .venv/browser: requirements-browser.txt $(READY)
 	command -v chromium || { apt-get update --quiet && apt-get install --yes --quiet chromium; } \
