@@ -64,6 +64,8 @@ lint-workflows: .venv-release/ready .venv-release/node_modules ## check the work
 	.venv-release/bin/zizmor --offline --quiet .github
 	$(SCHEMA)github-workflows .github/workflows/*.yml
 	$(SCHEMA)dependabot .github/dependabot.yml
+	$(SCHEMA)github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(SCHEMA)github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(SCHEMA)citation-file-format CITATION.cff
 
 site: .venv/site ## build the web site from the notebooks as saved, into build/site

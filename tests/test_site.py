@@ -68,7 +68,7 @@ def test_every_lesson_leads_to_the_glossary_and_every_entry_is_reached():
         named = build_site.symbols_of(lesson.name)
         assert "../glossary.md" in named
         reached |= set(re.findall(r"{term}`([^`]+)`", named))
-    assert reached == set(re.findall(r"^(\w[\w ]*)\n  ", text, re.M)) - {"nat"}
+    assert reached == set(re.findall(r"^(\w[\w -]*)\n  ", text, re.M)) - {"nat"}
 
 
 def test_the_reference_has_every_public_name():
