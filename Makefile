@@ -9,7 +9,7 @@ COLAB_PYTHON ?= python3.13
 
 .DEFAULT_GOAL := help
 .PHONY: help lab fresh playground test test-thorough test-browser test-site test-colab test-newest execute lint \
-	lint-workflows site check-links dist launch-links memory bench bench-errors bench-self clean requirements
+	lint-workflows site recorded-runs check-links dist launch-links memory bench bench-errors bench-self clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -70,6 +70,9 @@ lint-workflows: .venv-release/ready .venv-release/node_modules ## check the work
 
 site: .venv/site ## build the web site from the notebooks as saved, into build/site
 	$(BIN)/python tools/build_site.py
+
+recorded-runs: $(READY) ## train the runs again that the site's page "Watch it learn" plays back
+	$(BIN)/python tools/record_runs.py
 
 check-links: .venv/site ## ask every outside link of the site for an answer (needs the internet)
 	$(BIN)/python tools/build_site.py linkcheck
