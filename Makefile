@@ -7,8 +7,8 @@ READY := .venv/ready
 COLAB_PYTHON ?= python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help lab playground test test-thorough test-browser test-site test-colab execute lint site check-links \
-	launch-links memory bench bench-errors bench-self clean requirements
+.PHONY: help lab playground test test-thorough test-browser test-site test-teachers test-colab execute lint site \
+	check-links assignments slides launch-links memory bench bench-errors bench-self clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -36,6 +36,9 @@ test-browser: .venv/browser ## use lessons and playground in a real browser (nee
 test-site: .venv/browser site ## build the web site and use it in a real browser
 	$(BIN)/python -m pytest tests/browser/test_site.py
 
+test-teachers: .venv/teachers ## make every assignment, and have right and wrong answers graded
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests/test_assignments.py
+
 test-colab: .venv-colab/ready ## run every lesson as Colab would, with its versions (needs Python 3.13, git, 8 minutes)
 	.venv-colab/bin/python tools/run_in_colab_environment.py $(NOTEBOOKS)
 
@@ -49,6 +52,12 @@ lint: $(READY) ## check the style of all code, and which way the package's impor
 
 site: .venv/site ## build the web site from the notebooks as saved, into build/site
 	$(BIN)/python tools/build_site.py
+
+assignments: .venv/teachers ## make the lessons assignments for nbgrader, in COURSE=folder (LESSONS=..., POINTS=10 each)
+	$(BIN)/python tools/make_assignments.py "$${COURSE:-build/assignments}" "$${POINTS:-10}" $(LESSONS)
+
+slides: .venv/site ## make slides of the lessons as saved, in build/slides (LESSONS=...)
+	$(BIN)/python tools/make_slides.py $(LESSONS)
 
 check-links: .venv/site ## ask every outside link of the site for an answer (needs the internet)
 	$(BIN)/python tools/build_site.py linkcheck
@@ -85,13 +94,16 @@ requirements: ## pin the newest allowed versions with their hashes (needs uv), t
 	printf 'axe-playwright-python\nplaywright\n' > requirements.browser
 	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt requirements.browser \
 		-o requirements-browser.txt
-	printf 'myst-nb\nsphinx-book-theme\nsphinx-copybutton\nsphinx-mathjax-offline\n' > requirements.site
+	printf 'myst-nb\nsphinx-book-theme\nsphinx-copybutton\nsphinx-mathjax-offline\nsphinx-revealjs\n' > requirements.site
 	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt requirements.site -o requirements-site.txt
+	echo 'nbgrader<0.10' > requirements.teachers
+	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt --constraint requirements-site.txt \
+		requirements.teachers -o requirements-teachers.txt
 	sed -En 's/^([a-z][^\]*[^ \]).*/\1/p' requirements-colab.txt > requirements.colab
 	grep '^#' requirements-colab.txt > requirements.new
 	$(COMPILE) --python-version 3.13 --no-deps requirements.colab >> requirements.new
 	mv requirements.new requirements-colab.txt
-	rm requirements.cpu requirements.browser requirements.site requirements.colab
+	rm requirements.cpu requirements.browser requirements.site requirements.teachers requirements.colab
 
 clean: ## remove the environment and everything made by running
 	rm -rf .venv .venv-colab .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -112,6 +124,10 @@ $(READY): requirements.txt pyproject.toml
 
 .venv/site: requirements-site.txt $(READY)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-site.txt
+	touch $@
+
+.venv/teachers: requirements-teachers.txt $(READY)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-teachers.txt
 	touch $@
 
 .venv-colab/ready: requirements-colab.txt
