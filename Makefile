@@ -31,10 +31,10 @@ test-thorough: $(READY) ## run the costly tests too whose like `make test` runs 
 	$(BIN)/python -m pytest -n 2 --dist load --thorough --ignore=tests/browser tests
 
 test-browser: .venv/browser ## use lessons and playground in a real browser (needs Chromium; as root it is installed)
-	$(BIN)/python -m pytest tests/browser --ignore=tests/browser/test_site.py
+	$(BIN)/python -m pytest tests/browser --ignore=tests/browser/test_site.py --ignore=tests/browser/test_slides.py
 
-test-site: .venv/browser site ## build the web site and use it in a real browser
-	$(BIN)/python -m pytest tests/browser/test_site.py
+test-site: .venv/browser site ## build the web site with the slides, and use both in a real browser
+	$(BIN)/python -m pytest tests/browser/test_site.py tests/browser/test_slides.py
 
 test-teachers: .venv/teachers ## make every assignment, and have right and wrong answers graded
 	$(BIN)/python -m pytest -n 2 --dist loadscope tests/test_assignments.py
@@ -50,7 +50,7 @@ lint: $(READY) ## check the style of all code, and which way the package's impor
 	$(BIN)/ruff format --check gfn_utils tests tools benchmarks notebooks site/conf.py
 	$(BIN)/lint-imports --no-cache
 
-site: .venv/site ## build the web site from the notebooks as saved, into build/site
+site: .venv/site ## build the web site and slides from the notebooks as saved, into build/site
 	$(BIN)/python tools/build_site.py
 
 assignments: .venv/teachers ## make the lessons assignments for nbgrader, in COURSE=folder (LESSONS=..., POINTS=10 each)
