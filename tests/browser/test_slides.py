@@ -1,7 +1,7 @@
 """The slides that `make site` made, shown one after the other by a browser."""
 
 import pytest
-from conftest import ROOT, SCREENSHOTS
+from conftest import LONGEST_RUN, ROOT, SCREENSHOTS
 from lessons import LESSONS
 
 SLIDES = ROOT / "build" / "site" / "slides"
@@ -26,6 +26,7 @@ SLIDE = """() => {
 @pytest.mark.parametrize("lesson", [path.stem for path in LESSONS])
 def test_all_of_a_slide_is_seen_and_nothing_comes_from_elsewhere(browser, lesson):
     page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.set_default_timeout(LONGEST_RUN)
     asked, errors = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -52,6 +53,7 @@ def test_all_of_a_slide_is_seen_and_nothing_comes_from_elsewhere(browser, lesson
 
 def test_the_notes_hold_the_prose_and_the_solutions_and_the_slides_do_not(browser):
     page = browser.new_page()
+    page.set_default_timeout(LONGEST_RUN)
     page.goto((SLIDES / "04_trajectory_balance_loss.html").as_uri())
     page.wait_for_function("window.Reveal && Reveal.isReady()")
     notes = "\n".join(page.locator("aside.notes").all_text_contents())
