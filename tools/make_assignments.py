@@ -45,7 +45,7 @@ c.Execute.timeout = 120  # seconds for a cell
 
 
 def main(folder: str, points: str, *names: str) -> None:
-    course, per_exercise = Path(folder).resolve(), checked_points(points)
+    course, per_exercise = Path(folder).expanduser().resolve(), checked_points(points)
     lessons = checked_lessons(names)
     api = course_at(course)
     for path in lessons:

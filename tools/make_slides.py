@@ -73,6 +73,7 @@ def make(lessons: list[Path], folder: Path) -> None:
         extra_template_basedirs=[str(TOOLS)],
         exclude_input_prompt=True,
         exclude_output_prompt=True,
+        exclude_anchor_links=True,
         reveal_url_prefix="reveal.js",
         reveal_theme="white",
         reveal_width="1280",
