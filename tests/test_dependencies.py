@@ -59,7 +59,11 @@ def test_requirements_pin_every_direct_dependency_within_its_bounds():
 
 
 @pytest.mark.parametrize(
-    "file", [f"requirements{part}.txt" for part in ("", "-colab", "-browser", "-site", "-release")]
+    "file",
+    [
+        f"requirements{part}.txt"
+        for part in ("", "-colab", "-browser", "-site", "-release", "-teachers")
+    ],
 )
 def test_every_requirement_is_pinned_with_hashes_and_names_no_index(file):
     text = (ROOT / file).read_text()
@@ -140,8 +144,8 @@ def imported_modules(source: str) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("extra", ["browser", "site", "release"])
-def test_the_requirements_of_other_extras_are_pinned_within_their_bounds(extra):
+@pytest.mark.parametrize("extra", ["browser", "site", "release", "teachers"])
+def test_the_requirements_of_an_extra_are_pinned_within_its_bounds(extra):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = {pin.name: pin.specifier for pin in pinned(f"requirements-{extra}.txt")}
     for direct in map(Requirement, project["optional-dependencies"][extra]):

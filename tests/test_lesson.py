@@ -1,6 +1,7 @@
 """What the notebooks say and check: `lesson.claim`, `lesson.check`, and the rest."""
 
 import functools
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -71,6 +72,24 @@ def test_verdicts(capsys):
     assert "Is a `return` missing?" in verdict(lambda x: None, capsys)
     assert verdict(lambda x: ..., capsys).startswith("○ Not answered yet")
     assert "raised ZeroDivisionError" in verdict(lambda x: 1 / 0, capsys)
+
+
+def test_a_grade_is_the_verdict_and_raises_unless_it_is_right(capsys):
+    def loud(x):
+        print("a warning", file=sys.stderr)
+        return 2 * x
+
+    lesson.grade(loud, CASES)
+    assert capsys.readouterr() == ("✓ Right: loud passes the check.\n", "")
+    with pytest.raises(
+        AssertionError, match=r"✗ Not yet: <lambda>\(1\) gave 1, expected 2. Twice."
+    ):
+        lesson.grade(lambda x: x, CASES, hint="Twice.")
+    with pytest.raises(AssertionError, match="○ Not answered yet: complete <lambda>"):
+        lesson.grade(lambda x: ..., CASES)
+    lesson.grade(lambda x: 2 * x + 0.1, CASES, tolerance=0.2)
+    with pytest.raises(TypeError, match="answer must be "):
+        lesson.grade(None, CASES)
 
 
 @pytest.mark.parametrize("found", ["two", [[1], [2, 3]], np.nan, {"two": 2}, [2]])

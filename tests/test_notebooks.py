@@ -10,6 +10,7 @@ from lessons import (
     LESSONS,
     NOTEBOOKS,
     code_cells,
+    names_of,
     needed_by_the_exercises,
     read,
     run,
@@ -67,6 +68,19 @@ def test_code_that_only_guards_is_folded_in_jupyterlab_and_on_the_site(path):
     for cell in read(path).cells:
         folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
         assert folded == ("hide-input" in tags(cell)), cell.source
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_no_later_cell_rests_on_what_a_check_binds(path):
+    """`make assignments` hides the checks from students."""
+    hidden = set()
+    for cell in code_cells(read(path)):
+        changed, read_here = names_of(cell.source)
+        if "check" in tags(cell):
+            hidden |= changed
+        else:
+            assert not (hidden & read_here) - changed, cell.source
+            hidden -= changed
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -26,7 +26,7 @@ ARXIV = re.compile(r"\b(?:1[5-9]|2\d)(?:0[1-9]|1[0-2])\.\d{5}\b")
 
 def texts():
     """Everything in which a paper may be named."""
-    for path in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("gfn_utils/**/*.py")]:
+    for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("gfn_utils/**/*.py")]:
         yield path.read_text()
     for path in ROOT.glob("notebooks/*.ipynb"):
         yield "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)

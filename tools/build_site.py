@@ -4,7 +4,8 @@
     python tools/build_site.py linkcheck    ask every outside link (`make check-links`)
 
 Sphinx wants all sources in one folder, so they are gathered in build/site-sources: the pages of
-site/, the notebooks, README, docs and benchmarks, each in the place that their links expect.
+site/, the notebooks, README, docs and benchmarks, each in the place that their links expect. Slides
+of the lessons go beside the pages that Sphinx has made.
 """
 
 import re
@@ -13,7 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import make_slides
 import nbformat
+from lessons import LESSONS
 from stamp_launch_links import BADGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +39,8 @@ def main(builder: str = "html") -> None:
     folders = ["-d", SITE.with_name("site-doctrees"), SOURCES, made]
     if code := subprocess.run([*command, *folders]).returncode:
         sys.exit(code)
+    if builder == "html":
+        make_slides.make(LESSONS, SITE / "slides")
     print(made / ("index.html" if builder == "html" else "output.txt"))
 
 
@@ -49,13 +54,22 @@ def gather() -> None:
         copy_notebook(lesson, SOURCES / "notebooks" / lesson.name)
     for name, page in PAGES.items():
         copy_page(ROOT / name, SOURCES / page)
-    for folder in ("docs", "benchmarks"):
+    for folder in ("docs", "docs/teaching", "benchmarks"):
         (SOURCES / folder).mkdir()
         for file in [*(ROOT / folder).glob("*.md"), *(ROOT / folder).glob("*.png")]:
             copy_page(file, SOURCES / folder / file.name)
+    with (SOURCES / "docs" / "teaching" / "overview.md").open("a") as page:
+        page.write(links_to_slides(lessons))
     index = SOURCES / "index.md"
     listed = "\n".join(f"notebooks/{path.stem}" for path in lessons if path.stem[0].isdigit())
     index.write_text(index.read_text().replace("LESSONS", listed))
+
+
+def links_to_slides(lessons: list[Path]) -> str:
+    """In HTML: Sphinx does not know these pages, which are made after its own."""
+    names = [path.stem for path in lessons if path.stem[0].isdigit()]
+    links = [f'<a href="../../slides/{name}.html">{name.split("_")[0]}</a>' for name in names]
+    return f"\nSlides on this site: {' · '.join(links)}\n"
 
 
 def copy_notebook(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import io
 
 import keras
 import numpy as np
@@ -51,6 +52,24 @@ def check(answer, cases, hint: str = "", tolerance: float = 1e-6) -> None:
     NaN agrees with NaN alone. Prints one verdict: right, not yet (the first case that differs, and
     `hint`), or not answered.
     """
+    print(_verdict(answer, cases, hint, tolerance))
+
+
+def grade(answer, cases, hint: str = "", tolerance: float = 1e-6) -> None:
+    """`check` for a grader: AssertionError, with the verdict, unless the answer is right.
+
+    `make assignments` puts it into the hidden tests. What the answer writes to stderr is dropped:
+    nbgrader would take a warning for an error.
+    """
+    with contextlib.redirect_stderr(io.StringIO()):
+        verdict = _verdict(answer, cases, hint, tolerance)
+    if not verdict.startswith("✓"):
+        raise AssertionError(verdict)
+    print(verdict)
+
+
+def _verdict(answer, cases, hint, tolerance):
+    """One line that begins with ✓ (right), ✗ (wrong) or ○ (not answered)."""
     check_function("answer", answer)
     check_instance("hint", hint, str, "a sentence")
     tolerance = check_number("tolerance", tolerance, minimum=0.0)
@@ -60,20 +79,16 @@ def check(answer, cases, hint: str = "", tolerance: float = 1e-6) -> None:
         try:
             found = answer(*arguments)
             if found is Ellipsis:
-                print(f"○ Not answered yet: complete {name}, then run this cell again.")
-                return
+                return f"○ Not answered yet: complete {name}, then run this cell again."
             if found is None:
-                print(f"✗ Not yet: {call} gave nothing. Is a `return` missing?")
-                return
+                return f"✗ Not yet: {call} gave nothing. Is a `return` missing?"
         except Exception as error:
-            print(f"✗ Not yet: {call} raised {type(error).__name__}: {error}")
-            return
+            return f"✗ Not yet: {call} raised {type(error).__name__}: {error}"
         if not _agree(found, expected, tolerance):
             digits = 3 if _short(found) != _short(expected) else 8
             found, expected = _short(found, digits), _short(expected, digits)
-            print(f"✗ Not yet: {call} gave {found}, expected {expected}. {hint}")
-            return
-    print(f"✓ Right: {name} passes the check.")
+            return f"✗ Not yet: {call} gave {found}, expected {expected}. {hint}"
+    return f"✓ Right: {name} passes the check."
 
 
 def show_source(thing) -> None:

@@ -1,4 +1,4 @@
-"""The notebooks of the course as the tests read and run them."""
+"""The notebooks of the course as tools and tests read and run them."""
 
 import ast
 import pathlib
@@ -31,7 +31,7 @@ def solutions(notebook):
 
 
 def needed_by_the_exercises(cells):
-    """The exercises and what they rest on: the others, which take minutes, nbval has run."""
+    """The exercises and what they rest on. The other cells, which take minutes, are left out."""
     needed, wanted = [], set()
     for cell in reversed(cells):
         changed, read = names_of(cell.source)
