@@ -55,7 +55,7 @@ _STARTS_WITH_N_OR_O = [fragment for fragment in FRAGMENTS if fragment.smiles[0] 
 FORBIDDEN = tuple(
     first.reverse + second.letter for first in _STARTS_WITH_N_OR_O for second in _STARTS_WITH_N_OR_O
 )
-"""Pairs of neighbours that would bind N or O to N or O: most such molecules are not stable."""
+"""Pairs of neighbours that would bind N or O to N or O: often a weak or reactive bond."""
 
 TABLE_LENGTH = 4
 """Fragments in the longest chain of the table."""
