@@ -57,6 +57,8 @@ SCENARIOS = {
         Scenario("e", ndim=2, height=64, batch=128, hidden=256),
     ]
 }
+LARGER = {"larger": Scenario("larger", ndim=4, height=16, batch=4096, hidden=1024)}
+"""What a GPU may be worth having for: see on_gpu.py."""
 COLD_STARTS = {
     8: Scenario("cold 8", ndim=2, height=8, batch=16, hidden=32),
     20: Scenario("cold 20", ndim=2, height=20, batch=64, hidden=64),
@@ -145,7 +147,7 @@ def check_rewards(scenario: Scenario, trainer: Trainer) -> None:
 
 def steady(make_trainer: type[Trainer], args) -> dict:
     """Milliseconds for an update after `--warmup` of them, in `--repeats` runs of `--updates`."""
-    scenario = SCENARIOS[args.scenario]
+    scenario = (SCENARIOS | LARGER)[args.scenario]
     start = time.perf_counter()
     trainer = make_trainer(scenario, args.seed, args.updates)
     trainer.train(1)
@@ -247,7 +249,7 @@ def parse_arguments(library: str) -> argparse.Namespace:
             command.add_argument("--every", type=int, default=50, help="updates between checks")
             command.add_argument("--limit", type=float, default=120, help="give up, seconds")
             continue
-        command.add_argument("--scenario", choices=SCENARIOS, default="a")
+        command.add_argument("--scenario", choices=SCENARIOS | LARGER, default="a")
         command.add_argument("--warmup", type=int, default=500, help="updates made first")
         command.add_argument("--repeats", type=int, default=5)
         if name == "steady":

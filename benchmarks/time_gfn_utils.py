@@ -18,17 +18,19 @@ class Trainer:
         rewards = scenarios.R0, scenarios.R1, scenarios.R2
         self.agent = gfn_utils.GFNAgent(
             gfn_utils.HyperGrid(scenario.ndim, scenario.height, *rewards),
-            hidden=(scenario.hidden, scenario.hidden),
             gamma=0.0,
             seed=seed,
             learning_rate=scenarios.LEARNING_RATE,
             log_z_learning_rate=scenarios.LOG_Z_LEARNING_RATE,
             adam_betas=scenarios.ADAM_BETAS,
             dtype="float32",
-            # As both peers start, so that errors can be compared.
-            first_weights="fan_in",
             log_z=0.0,
+            **self.network(scenario.hidden),
         )
+
+    def network(self, units: int) -> dict:
+        # As both peers start, so that errors can be compared.
+        return {"hidden": (units, units), "first_weights": "fan_in"}
 
     def train(self, n_updates: int) -> None:
         self.agent.train(

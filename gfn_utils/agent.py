@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 import math
 import weakref
 from collections.abc import Callable
@@ -11,7 +12,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gfn_utils import checkpoint, evaluation, losses, policy, runs, sampling, training
+from gfn_utils import (
+    checkpoint,
+    distributed,
+    evaluation,
+    losses,
+    policy,
+    runs,
+    sampling,
+    training,
+)
 from gfn_utils.environments import Conditional, Environment
 from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.environments.contract import check_attributes
@@ -37,6 +47,7 @@ from gfn_utils.validation import (
     check_stop,
     shown,
 )
+from gfn_utils.workers import Workers, check_same
 
 LARGEST_TRACKED = 10_000
 """Environments with more states than this are not evaluated exactly between chunks of updates."""
@@ -416,6 +427,7 @@ class GFNAgent:
         track_error: bool | None = None,
         keep_trajectories: bool = False,
         callback: Callable[[Progress], bool | None] | None = None,
+        strategy: tf.distribute.Strategy | None = None,
     ) -> History:
         """Fit the policies and log Z, by trajectory balance unless another objective is named.
 
@@ -465,13 +477,25 @@ class GFNAgent:
                 `Progress.trajectories`: all of a chunk. To gather them, pass
                 `callback=lambda progress: kept.append(progress.trajectories)`.
             callback: called with a Progress between chunks; the run stops if it returns True.
+            strategy: a `tf.distribute` strategy whose replicas share the work: a MirroredStrategy
+                has the GPUs of this machine, a MultiWorkerMirroredStrategy many machines, on each
+                of which the same call is made. Each replica makes its rows of every batch, and each
+                worker asks Python for the rewards of its own rows alone. `batch_size` is that of
+                the whole batch. No result depends on the number of replicas, up to rounding. All
+                workers return the same History, each calls its own `callback`, and when one stops
+                all stop. Every call compiles its programs anew. Without a strategy TensorFlow takes
+                a GPU where there is one; `tf.distribute.OneDeviceStrategy("CPU:0")` keeps a run on
+                the CPU, where small networks should be faster. That is not measured: no GPU was at
+                hand, and benchmarks/on_gpu.py tells it of yours.
 
         Returns a History, and warns if log Z was still on its way when a run of 200 updates or more
         ended (see `History.log_z_travel`). An interrupt waits until a compiled call is done.
 
         Raises ValueError or TypeError for arguments out of bounds, RuntimeError if the agent is
         being trained already, and FloatingPointError naming the iteration if the loss is no longer
-        finite; agent and buffer are then left as they were after the last good compiled call.
+        finite; agent and buffer are then left as they were after the last good compiled call. With
+        a `strategy` also ValueError if workers differ in what they train on, RuntimeError if the
+        run was ended on another worker, and ConnectionError naming a worker that is gone.
         """
         check_choice("objective", objective, losses.OBJECTIVES)
         self._check_conditions(objective, iterations is not None)
@@ -500,9 +524,10 @@ class GFNAgent:
             raise ValueError("keep_trajectories needs a callback, which they are handed to")
         if losses.asks_on_the_way(objective):
             self._check_rewards_on_the_way(objective, plan)
+        workers = None if strategy is None else self._check_strategy(strategy, plan, objective)
         turn = self._take_turn("train")
         try:
-            return self._train(plan, objective, power, track_error, callback)
+            return self._train(plan, objective, power, track_error, callback, workers)
         finally:
             turn.over = True
             self._settle()
@@ -699,31 +724,32 @@ class GFNAgent:
             )
         return track_error
 
-    def _train(self, plan, objective, power, track_error, callback) -> History:
+    def _train(self, plan, objective, power, track_error, callback, workers) -> History:
         """Make the plan's updates a chunk at a time; the agent holds each chunk's result."""
+        if workers is not None:
+            check_same(workers, self._what_decides(plan, objective, power))
         if "log_flow" in losses.scores_for(objective) and self._held.state_flow is None:
             with interrupts_held_back():
                 self._add_state_flow(losses.flow_is_relative(objective))
         n_made = self.iteration - plan.resume_from  # before this run
-        job = training.Job(
-            self.kind,
-            objective,
-            plan.n_sampled,
-            plan.n_given,
-            plan.keep_trajectories,
-            plan.is_measured,
-        )
-        make_chunk = training.CheckedChunk(job)
+        job = self._job(plan, objective)
+        if workers is None:
+            make_chunk = training.CheckedChunk(job)
+        else:
+            gathers = plan.replay is not None or plan.keep_trajectories
+            make_chunk = distributed.DistributedChunk(workers, job, gathers)
         if plan.replay is not None:
-            self._take_up(plan.replay, plan.batch_size)
+            self._take_up(plan.replay, plan.batch_size, workers)
         record = runs.Record(plan)
-        for first in range(plan.resume_from, plan.total, plan.n_together):
+
+        def make_updates(first):
+            """Those that are planned together; returns whether the run is to stop."""
             n = min(plan.n_together, plan.total - first)
             ends_chunk = plan.ends_chunk(first + n)
             with interrupts_held_back():
                 batches = runs.given_objects(plan, self.kind.dtype, self.seed, n_made, first, n)
                 rates, settings = self._settings(plan, first, power)
-                state = self._state_to_train(job, settings, batches)
+                state = self._state_to_train(job, settings, batches, workers)
                 result = make_chunk(state, rates, tf.constant(n), settings, batches)
                 self._take(result, n)
                 record.add(result, n)
@@ -732,15 +758,60 @@ class GFNAgent:
                     if track_error:
                         record.add_error(first + n, self._l1_error())
             if callback is None or not ends_chunk:
-                continue
+                return False
             seen = record.history(), record.take_trajectories()
-            if check_stop("callback", callback(Progress(first + n, plan.total, *seen))):
+            return check_stop("callback", callback(Progress(first + n, plan.total, *seen)))
+
+        for first in range(plan.resume_from, plan.total, plan.n_together):
+            if workers is None:
+                stops = make_updates(first)
+            else:  # all go on or none
+                stops = workers.summed(lambda first=first: [make_updates(first)], 1).any()
+            if stops:
                 return record.history()
         history = record.history()
         runs.warn_if_log_z_travels(plan, history)
         return history
 
-    def _take_up(self, replay, n):
+    def _job(self, plan, objective):
+        return training.Job(
+            self.kind,
+            objective,
+            plan.n_sampled,
+            plan.n_given,
+            plan.keep_trajectories,
+            plan.is_measured,
+        )
+
+    def _check_strategy(self, strategy, plan, objective) -> Workers:
+        """The workers of a strategy by which the plan can be carried out."""
+        workers = Workers(strategy)
+        distributed.share_of(self._job(plan, objective), 0, 1, workers.n_replicas)
+        return workers
+
+    def _what_decides(self, plan, objective, power):
+        """All that a run depends on, by names that say what it is."""
+        # A reward in Python is not asked: it may be slow, and say another number each time.
+        answers = {} if self.env.python_reward else fingerprint(self.env)._asdict()
+        described = self.describe()
+        data = plan.data or ((), None)
+        held = plan.replay.to_arrays() if plan.replay is not None else {}
+        # How often each worker looks at its own progress is its own affair.
+        lengths = plan._replace(data=None, replay=None, chunk=0)._asdict()
+        arguments = described["arguments"] | lengths
+        arguments |= {"objective": objective, "sub_trajectory_lambda": power}
+        return {
+            "env": json.dumps([described["environment"], described["settings"]]),
+            **{f"what env answers ({part})": array for part, array in answers.items()},
+            **{name: json.dumps(value) for name, value in arguments.items()},
+            "the number of updates made": self.iteration,
+            "the network": np.concatenate([np.ravel(each) for each in self._weights()]),
+            "data": data[0],
+            "log_rewards": () if data[1] is None else data[1],
+            **{f"replay ({part})": array for part, array in held.items()},
+        }
+
+    def _take_up(self, replay, n, workers):
         """Make the buffer the agent's; one that is empty gets the objects of `n` trajectories."""
         if len(replay) == 0:
             forward, _ = _samplers(self._kind_now(self.env))
@@ -748,8 +819,9 @@ class GFNAgent:
             seed = tf.constant([2 * self.seed + 1, -1 - self.iteration], tf.int64)
             gamma = tf.constant(self.gamma, self.kind.dtype)
             with interrupts_held_back():
-                drawn = self._draw(self.env, forward, tf.constant(n), gamma, seed)
-                replay.add(drawn.terminal, drawn.log_reward)
+                terminal = forward(self._weights(), tf.constant(n), gamma, seed).terminal
+                log_reward = distributed.log_rewards_of(workers, self.env, terminal)
+                replay.add(terminal, log_reward)
         self._held = self._held._replace(replay=replay)
 
     def _l1_error(self):
@@ -761,12 +833,12 @@ class GFNAgent:
         """Whether nobody has said yet where log Z is to start."""
         return self._first_log_z is None and self.iteration == 0 and float(self.log_z) == 0
 
-    def _state_to_train(self, job, settings, batches):
+    def _state_to_train(self, job, settings, batches, workers):
         """The state, with log Z and all state flows where the first batch puts them."""
         state = self._state_now()
         if not (self._log_z_is_open and losses.learns_log_z(job.objective)):
             return state
-        level = training.first_log_z(job, state, settings, batches)
+        level = distributed.first_log_z(workers, job, state, settings, batches)
         is_relative = losses.flow_is_relative(job.objective)
         return training.started_at(self.kind, state, level, is_relative)
 

@@ -13,7 +13,8 @@ its arguments name, 0 in the padding:
 - `log_reward` `[B]`, `log_z` `[]` (or `[B]`, where each trajectory has a condition with a log Z of
   its own), and the weight `sub_trajectory_lambda` `[]`;
 - `origin` `[B, ...]`: the state in which each began where there are conditions, otherwise 0;
-- `weight` `[B]`: 1 for a trajectory, 0 for one that only fills up a batch, or None: all count.
+- `weight` `[B]`: 1 for a trajectory, 0 for one that only fills up a batch, or None: all count;
+- `mean_log_ratio` `[B]`: what is known of the rest of the batch, where these are a share of it.
 
 Each returns the loss of each trajectory, `[B]` in nats². To add one, write it here and name it in
 OBJECTIVES.
@@ -125,22 +126,36 @@ def forward_looking(log_pf, log_pb, log_flow, log_reward_here, log_reward, taken
     return detailed_balance(log_pf, log_pb, log_flow, log_reward, taken)
 
 
-def log_variance(log_pf, log_pb, log_reward, weight=None, origin=0):
+def log_variance(log_pf, log_pb, log_reward, weight=None, origin=0, mean_log_ratio=None):
     """Squared distance of each trajectory's imbalance to their mean (arXiv 2302.05446).
 
         L(τ) = (ξ(τ) − mean of ξ over the batch)²,   ξ(τ) = Σ log P_F − log R(x) − Σ log P_B
 
     Its mean is the variance of ξ. In balance ξ is −log Z on all trajectories, whatever Z is, so
     log Z need not be learned. Where there are conditions each has a Z of its own: then the mean is
-    over the trajectories of the batch that began in the same origin.
+    over the trajectories of the batch that began in the same origin. Where these are a share of a
+    batch, `mean_log_ratio` `[B]` is that mean over all of it. The gradient is the same when the
+    mean counts as a constant, because the distances to it add up to 0.
     """
-    log_ratio = tf.reduce_sum(log_pf - log_pb, -1) - tf.cast(log_reward, log_pf.dtype)
+    log_ratio = log_ratios(log_pf, log_pb, log_reward)
+    if mean_log_ratio is None:
+        mean_log_ratio = mean_log_ratios(log_ratio, weight, origin)
+    return tf.square(log_ratio - mean_log_ratio)
+
+
+def log_ratios(log_pf, log_pb, log_reward):
+    """ξ(τ) = Σ log P_F − log R(x) − Σ log P_B of each trajectory, `[B]` in nats."""
+    return tf.reduce_sum(log_pf - log_pb, -1) - tf.cast(log_reward, log_pf.dtype)
+
+
+def mean_log_ratios(log_ratio, weight=None, origin=0):
+    """The mean of ξ that `log_variance` compares trajectories with, `[]` or, by origin, `[B]`."""
     if isinstance(origin, int):
-        return tf.square(log_ratio - weighted_mean(log_ratio, weight))
+        return weighted_mean(log_ratio, weight)
     same = tf.reduce_all(origin[:, None] == origin[None], axis=-1)
     share = tf.cast(same, log_ratio.dtype) * (1 if weight is None else weight)
     share /= tf.maximum(tf.reduce_sum(share, axis=1, keepdims=True), 1)
-    return tf.square(log_ratio - tf.linalg.matvec(share, log_ratio))
+    return tf.linalg.matvec(share, log_ratio)
 
 
 OBJECTIVES = {
@@ -172,6 +187,11 @@ def asks_on_the_way(objective: str) -> bool:
     return "log_reward_here" in inspect.signature(OBJECTIVES[objective]).parameters
 
 
+def compares_trajectories(objective: str) -> bool:
+    """Whether the loss of a trajectory depends on the others of its batch."""
+    return "mean_log_ratio" in inspect.signature(OBJECTIVES[objective]).parameters
+
+
 def flow_is_relative(objective: str) -> bool:
     """Whether what this objective learns of a state is log F(s) − log R(s), and not log F(s)."""
     return asks_on_the_way(objective) and "log_flow" in scores_for(objective)
@@ -192,11 +212,14 @@ def evaluate(objective: str, **known) -> tf.Tensor:
     return loss(**{name: known[name] for name in wanted if name in known})
 
 
-def weighted_mean(values, weight=None):
-    """The mean of `[B]` numbers, `[]`; those of weight 0 do not count."""
+def weighted_mean(values, weight=None, total=None):
+    """The mean of `[B]` numbers, `[]`; those of weight 0 do not count.
+
+    With `total`, the weight of a larger batch of which these are a share, their part of its mean.
+    """
     if weight is None:
-        return tf.reduce_mean(values)
-    return tf.reduce_sum(values * weight) / tf.reduce_sum(weight)
+        return tf.reduce_mean(values) if total is None else tf.reduce_sum(values) / total
+    return tf.reduce_sum(values * weight) / (tf.reduce_sum(weight) if total is None else total)
 
 
 def _of_next(of_step):

@@ -43,6 +43,23 @@ class Trajectories(NamedTuple):
     """log R of that state in nats, float64 `[B]`; None where nobody has asked for it."""
 
 
+class Rows(NamedTuple):
+    """Rows first, …, end − 1 of a batch of n trajectories: the share of one replica.
+
+    Random numbers belong to a trajectory's place in the batch, so whoever draws only these rows
+    draws the very trajectories that stand there when the whole batch is drawn at once.
+    """
+
+    first: int
+    end: int
+    n: int
+
+    @property
+    def slice(self) -> slice:
+        """The rows in an array of the whole batch."""
+        return slice(self.first, self.end)
+
+
 def check_trajectories(env: Environment, trajectories: Trajectories, name: str) -> Trajectories:
     """Return them as tensors; raise ValueError or TypeError unless they are trajectories of `env`.
 
@@ -112,16 +129,25 @@ def sample_backward(
 
 
 def draw_forward(
-    env: Environment, evaluate: Evaluate, batch_size, seed: tf.Tensor, gamma=0.0
+    env: Environment,
+    evaluate: Evaluate,
+    batch_size,
+    seed: tf.Tensor,
+    gamma=0.0,
+    rows: Rows | None = None,
 ) -> tuple[Trajectories, list[tf.Tensor]]:
     """`sample_forward` without the rewards, and what was worked out on the way.
 
     `evaluate(states)` gives what a log-policy says of states `[B, ...]`, and tensors `[B, ...]` to
     keep; of each step they come back as `[T, B, ...]`. To keep anything, B must not be a tensor.
+    With `rows`, only these B of a larger batch are drawn.
     """
     length = env.max_trajectory_length
     said, to_keep = evaluate(env.initial_states(1))
-    uniform = stateless_uniform([length, batch_size], seed, said[0].dtype)
+    uniform = _uniform_of_rows(length, batch_size, rows, seed, said[0].dtype)
+    origins = env.origins(batch_size if rows is None else rows.n, seed)
+    if rows is not None:
+        origins = origins[rows.slice]
 
     def step(t, states, running, visited, actions, kept):
         (log_pf, *_), found = evaluate(states)
@@ -145,7 +171,7 @@ def draw_forward(
         step,
         (
             tf.constant(0),
-            env.origins(batch_size, seed),
+            origins,
             tf.fill([batch_size], True),
             _filled_array(length + 1, tf.fill([batch_size, *env.state_shape], PADDING)),
             _filled_array(length, tf.fill([batch_size], PADDING)),
@@ -157,12 +183,17 @@ def draw_forward(
 
 
 def draw_backward(
-    env: Environment, log_policy: LogPolicy, terminal: tf.Tensor, seed: tf.Tensor
+    env: Environment,
+    log_policy: LogPolicy,
+    terminal: tf.Tensor,
+    seed: tf.Tensor,
+    rows: Rows | None = None,
 ) -> Trajectories:
-    """`sample_backward` without the rewards."""
+    """`sample_backward` without the rewards. With `rows`, the terminal states are only these of a
+    larger batch."""
     length, batch_size = env.max_trajectory_length, tf.shape(terminal)[0]
     dtype = log_policy(env.initial_states(1))[1].dtype
-    uniform = stateless_uniform([length, batch_size], seed, dtype)
+    uniform = _uniform_of_rows(length, batch_size, rows, seed, dtype)
 
     def back_step(t, states, visited, actions):
         log_pb = log_policy(states)[1]
@@ -355,6 +386,13 @@ def stateless_uniform(shape, seed, dtype):
     drawn = tf.random.stateless_uniform(shape, seed, None, None, integer, alg="philox")
     drawn = tf.bitwise.right_shift(drawn, tf.constant(bits - kept, integer))
     return (tf.cast(drawn, dtype) + 0.5) * 2.0**-kept
+
+
+def _uniform_of_rows(length, batch_size, rows, seed, dtype):
+    """`stateless_uniform` for these rows of a batch, or for all of it, `[length, batch_size]`."""
+    if rows is None:
+        return stateless_uniform([length, batch_size], seed, dtype)
+    return stateless_uniform([length, rows.n], seed, dtype)[:, rows.slice]
 
 
 def _at_departure(scores):

@@ -23,6 +23,7 @@ from gfn_utils.networks.log_z import log_z_of, n_log_z_weights
 from gfn_utils.policy import network_log_policy, tabulate
 from gfn_utils.sampling import (
     PADDING,
+    Rows,
     Trajectories,
     draw_backward,
     draw_forward,
@@ -124,6 +125,10 @@ class Job(NamedTuple):
     """Whether the sampled trajectories come back."""
     is_measured: bool = False
     """Whether all rewards are given, so that the environment is never asked."""
+    sampled_rows: Rows | None = None
+    """Which of the whole batch's sampled trajectories these are, where they are only a share."""
+    given_rows: Rows | None = None
+    """Likewise of those from given objects."""
 
     @property
     def batch_size(self) -> int:
@@ -252,16 +257,11 @@ def _compiled_chunk(job):
     """All updates of a chunk as one program."""
     env = job.kind.env
 
-    def log_rewards_now(log_rewards, terminal):
-        if log_rewards is None:
-            return tf.cast(env.log_reward(terminal), tf.float64)
-        return tf.gather(log_rewards, env.index(terminal))
-
     def chunk(log_rewards, state, rates, n_updates, settings, batches=None):
         def body(i, state, *arrays):
             batch = batch_at(batches, i)
             drawn = draw_batch(job, state, settings, batch)
-            ask = functools.partial(log_rewards_now, log_rewards)
+            ask = functools.partial(log_rewards_in_program, env, log_rewards)
             log_reward = rewards_of_batch(job, drawn.trajectories.terminal, batch, ask)
             on_the_way = None
             if losses.asks_on_the_way(job.objective):
@@ -269,19 +269,19 @@ def _compiled_chunk(job):
             state, loss = learn(
                 job, state, drawn, log_reward, rates[i], settings, batch, on_the_way
             )
-            results = loss, state.weights[-1], *_record(job, drawn, log_reward)
+            results = loss, state.weights[-1], *record_of(job, drawn, log_reward)
             written = (array.write(i, value) for array, value in zip(arrays, results, strict=True))
             return i + 1, state, *written
 
         capacity = rates.shape[0]
         arrays = [
             tf.TensorArray(dtype, capacity, element_shape=shape)
-            for shape, dtype in _forms_of_results(job)
+            for shape, dtype in [([], job.kind.dtype)] * 2 + forms_of_record(job)
         ]
         _, state, *arrays = tf.while_loop(lambda i, *_: i < n_updates, body, (0, state, *arrays))
         return ChunkResult(state, *(array.stack() for array in arrays))
 
-    return _xla(chunk)
+    return xla(chunk)
 
 
 def _chunk_with_python_reward(job):
@@ -296,10 +296,10 @@ def _chunk_with_python_reward(job):
         """Draw the first batch; learn from one and draw the next. For a state of these forms."""
 
         def draw(packed, batch):
-            return draw_batch(job, *_unpacked(packed, forms), batch)
+            return draw_batch(job, *unpacked_numbers(packed, forms), batch)
 
         def learn_and_draw(packed, drawn, log_reward, rates, batch, next_batch, once):
-            state, settings = _unpacked(packed, forms)
+            state, settings = unpacked_numbers(packed, forms)
 
             # A loop, as in the one program that makes all updates: so XLA joins the same operations
             # in both, and they give the same numbers to the last digit.
@@ -308,7 +308,7 @@ def _chunk_with_python_reward(job):
 
             loop = (tf.constant(0), state, tf.zeros([], job.kind.dtype))
             _, state, loss = tf.while_loop(lambda i, *_: i < once, body, loop)
-            packed = _packed((state, settings))
+            packed = packed_numbers((state, settings))
             return packed, draw_batch(job, state, settings, next_batch), loss, state.weights[-1]
 
         return _by_concrete_function(draw), _by_concrete_function(learn_and_draw)
@@ -316,7 +316,7 @@ def _chunk_with_python_reward(job):
     def chunk(env, state, rates, n_updates, settings, batches=None):
         forms = tf.nest.map_structure(tf.TensorSpec.from_tensor, (state, settings))
         draw, learn_and_draw = programs(forms)
-        packed, once, results = _packed((state, settings)), tf.constant(1), []
+        packed, once, results = packed_numbers((state, settings)), tf.constant(1), []
         if batches is not None:  # NumPy takes a slice in a tenth of the time
             batches = Batches(*(None if each is None else np.asarray(each) for each in batches))
         given = [batch_at(batches, i) for i in range(int(n_updates))]
@@ -324,13 +324,13 @@ def _chunk_with_python_reward(job):
         # After the last update one batch is drawn in vain.
         for i, rates_now in enumerate(tf.unstack(rates[:n_updates])):
             batch, next_batch = given[i], given[min(i + 1, len(given) - 1)]
-            log_reward = _rewards_outside_programs(job, env, drawn.trajectories.terminal, batch)
-            record = _record(job, drawn, log_reward)
+            log_reward = rewards_outside_programs(job, env, drawn.trajectories.terminal, batch)
+            record = record_of(job, drawn, log_reward)
             packed, drawn, *learned = learn_and_draw(
                 packed, drawn, log_reward, rates_now, batch, next_batch, once
             )
             results.append((*learned, *record))
-        state, _ = _unpacked(packed, forms)
+        state, _ = unpacked_numbers(packed, forms)
         return ChunkResult(state, *(np.stack(each) for each in zip(*results, strict=True)))
 
     return chunk
@@ -342,13 +342,13 @@ def _by_concrete_function(function):
 
     def call(*arguments):
         if not compiled:
-            compiled.append(_xla(function).get_concrete_function(*arguments))
+            compiled.append(xla(function).get_concrete_function(*arguments))
         return compiled[0](*arguments)
 
     return call
 
 
-def _packed(nest):
+def packed_numbers(nest) -> list[tf.Tensor]:
     """All numbers of a nest of tensors, in one vector for each type."""
     of_type = {}
     for each in tf.nest.flatten(nest):
@@ -356,7 +356,7 @@ def _packed(nest):
     return [tf.concat(parts, axis=0) for parts in of_type.values()]
 
 
-def _unpacked(packed, forms):
+def unpacked_numbers(packed, forms):
     """The nest of tensors, of these forms, that was packed."""
     flat, sizes = tf.nest.flatten(forms), {}
     for form in flat:
@@ -384,14 +384,16 @@ def draw_batch(job: Job, state: TrainingState, settings: Settings, batch: Batche
     seeds = [tf.stack([settings.seed, n_parts * state.iteration + part]) for part in range(n_parts)]
     parts, kept = [], None
     if job.n_sampled:
-        sampled, kept = draw_forward(env, evaluate, job.n_sampled, seeds[0], settings.gamma)
+        sampled, kept = draw_forward(
+            env, evaluate, job.n_sampled, seeds[0], settings.gamma, job.sampled_rows
+        )
         parts.append(sampled)
     if job.n_given:
 
         def log_policy(states):
             return evaluate(states)[0]
 
-        parts.append(draw_backward(env, log_policy, batch.terminal, seeds[-1]))
+        parts.append(draw_backward(env, log_policy, batch.terminal, seeds[-1], job.given_rows))
         kept = None
     joined = (tf.concat(each, axis=0) for each in zip(*(part[:3] for part in parts), strict=True))
     return Drawn(Trajectories(*joined, None), kept)
@@ -404,6 +406,13 @@ def _evaluate_for_drawing(job, weights):
         return log_policy.evaluate
     table = tabulate(job.kind.env, log_policy)
     return lambda states: (table.log_policy(states), [])
+
+
+def log_rewards_in_program(env: Environment, log_rewards: tf.Tensor | None, states) -> tf.Tensor:
+    """log R of states `[N, ...]`, float64 `[N]`: from the table `[n_states]` where there is one."""
+    if log_rewards is None:
+        return tf.cast(env.log_reward(states), tf.float64)
+    return tf.gather(log_rewards, env.index(states))
 
 
 def rewards_of_batch(job: Job, terminal, batch: Batches | None, ask) -> tf.Tensor:
@@ -429,41 +438,71 @@ def learn(
 
     `log_reward_here` `[B, T]` where the objective asks for the rewards of the states passed.
     """
+    arguments = job, state.weights, drawn, log_reward, settings, weight_of_all(job, batch)
+    loss, gradients = loss_and_gradients(*arguments, log_reward_here=log_reward_here)
+    return step(job, state, gradients, rates, settings), loss
+
+
+def loss_and_gradients(
+    job: Job,
+    weights,
+    drawn: Drawn,
+    log_reward: tf.Tensor,
+    settings: Settings,
+    weight: tf.Tensor | None,
+    total: tf.Tensor | None = None,
+    **known,
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """The mean loss of the trajectories, and its gradient by those weights that are trained.
+
+    `weight` `[B]` are theirs, or None. Where they are only a share of a batch `total` is the weight
+    of all of it, and these are the share's parts of the sums. `known` is what else an objective
+    may take.
+    """
     kind, wanted = job.kind, losses.scores_for(job.objective)
     trajectories = drawn.trajectories._replace(log_reward=log_reward)
-    weight = _weight_of_all(job, batch)
 
     def mean_loss(trajectories, scores, log_z):
         loss = losses.evaluate(
             job.objective,
             **scores,
+            **known,
             taken=trajectories.actions != PADDING,
             log_reward=trajectories.log_reward,
-            log_reward_here=log_reward_here,
             log_z=log_z,
             origin=kind.env.n_condition_features and trajectories.states[:, 0],
             sub_trajectory_lambda=settings.sub_trajectory_lambda,
             weight=weight,
         )
-        return losses.weighted_mean(loss, weight)
+        return losses.weighted_mean(loss, weight, total)
 
     log_policy_of = log_policy_of_weights(kind)
-    arguments = kind.env, log_policy_of, state.weights, trajectories, mean_loss, wanted
+    arguments = kind.env, log_policy_of, weights, trajectories, mean_loss, wanted
     if fits_in_a_table(kind.env, job.batch_size):
         loss, gradients = tabulated_gradient(*arguments)
     else:
         loss, gradients = blockwise_gradient(*arguments, drawn.kept)
-    trained = [*kind.network.trained(kind.state_flow), *[True] * kind.n_log_z]
-    moving = _only(trained, state)
     # That of an embedding comes as the rows that were looked up.
-    gradients = [tf.convert_to_tensor(each) for each in itertools.compress(gradients, trained)]
+    return loss, [
+        tf.convert_to_tensor(each) for each in itertools.compress(gradients, are_trained(kind))
+    ]
+
+
+def are_trained(kind: Kind) -> list[bool]:
+    """Which of an agent's weights training changes."""
+    return [*kind.network.trained(kind.state_flow), *[True] * kind.n_log_z]
+
+
+def step(job: Job, state: TrainingState, gradients, rates, settings: Settings) -> TrainingState:
+    """The state after Adam's step by these gradients of the weights that are trained."""
+    moving = _only(are_trained(job.kind), state)
     gradients = clipped(gradients, settings.clip_norm)
-    n_others = len(gradients) - kind.n_log_z
-    rate_of_weight = [rates[0]] * n_others + [rates[1]] * kind.n_log_z
+    n_log_z = job.kind.n_log_z
+    rate_of_weight = [rates[0]] * (len(gradients) - n_log_z) + [rates[1]] * n_log_z
     moved = adam_step(
         moving, gradients, rate_of_weight, *tf.unstack(settings.betas), settings.weight_decay
     )
-    return _put_back(trained, state, moved), loss
+    return _put_back(are_trained(job.kind), state, moved)
 
 
 def _only(trained, state):
@@ -483,7 +522,7 @@ def _put_back(trained, state, moved):
     return moved._replace(**parts)
 
 
-def _rewards_outside_programs(job, env, terminal, batch):
+def rewards_outside_programs(job: Job, env: Environment, terminal, batch: Batches | None):
     """`rewards_of_batch` between programs: an interrupt reaches what is asked at once.
 
     For padding nothing is asked: 0.
@@ -502,7 +541,7 @@ def _rewards_outside_programs(job, env, terminal, batch):
     return tf.constant(log_reward)
 
 
-def _weight_of_all(job, batch):
+def weight_of_all(job: Job, batch: Batches | None) -> tf.Tensor | None:
     """The weights of a batch's trajectories, `[B]`: those sampled on policy all count.
 
     None where nothing is given, so that there is no padding."""
@@ -511,8 +550,8 @@ def _weight_of_all(job, batch):
     return tf.concat([tf.ones([job.n_sampled], batch.weight.dtype), batch.weight], axis=0)
 
 
-def _record(job, drawn, log_reward):
-    """What a ChunkResult holds of the trajectories of an update."""
+def record_of(job: Job, drawn: Drawn, log_reward: tf.Tensor) -> list[tf.Tensor]:
+    """What a ChunkResult holds of the trajectories of an update: see `forms_of_record`."""
     trajectories = drawn.trajectories
     record = [trajectories.terminal, log_reward]
     if job.keep_trajectories:
@@ -520,15 +559,10 @@ def _record(job, drawn, log_reward):
     return record
 
 
-def _forms_of_results(job):
-    """Shape and type of all that a ChunkResult holds of an update."""
+def forms_of_record(job: Job) -> list[tuple]:
+    """Shape and type of each of what `record_of` gives."""
     env, length = job.kind.env, job.kind.env.max_trajectory_length
-    forms = [
-        ([], job.kind.dtype),
-        ([], job.kind.dtype),
-        ([job.batch_size, *env.state_shape], tf.int32),
-        ([job.batch_size], tf.float64),
-    ]
+    forms = [([job.batch_size, *env.state_shape], tf.int32), ([job.batch_size], tf.float64)]
     if job.keep_trajectories:
         forms += [
             ([job.n_sampled, length + 1, *env.state_shape], tf.int32),
@@ -553,20 +587,25 @@ def started_at(
 
 
 def first_log_z(
-    job: Job, state: TrainingState, settings: Settings, batches: Batches | None
+    job: Job,
+    state: TrainingState,
+    settings: Settings,
+    batches: Batches | None,
+    total: tf.Tensor | None = None,
 ) -> float:
     """log Z as the first batch tells it, in nats: the mean of log R + Σ log P_B − Σ log P_F.
 
-    It is where the trajectory-balance loss of that batch is least.
+    It is where the trajectory-balance loss of that batch is least. Where the job is only a share of
+    a batch, `total` is the weight of all of it, and this is the share's part of the mean.
     """
     env, log_policy = job.kind.env, log_policy_of_weights(job.kind)(state.weights)
     batch = batch_at(batches, 0)
     trajectories = draw_batch(job, state, settings, batch).trajectories
-    weight = _weight_of_all(job, batch)
-    log_reward = _rewards_outside_programs(job, env, trajectories.terminal, batch)
+    weight = weight_of_all(job, batch)
+    log_reward = rewards_outside_programs(job, env, trajectories.terminal, batch)
     log_pf, log_pb = log_probabilities(env, log_policy, trajectories)
     log_ratio = tf.cast(log_reward, log_pf.dtype) + tf.reduce_sum(log_pb - log_pf, axis=1)
-    return float(losses.weighted_mean(log_ratio, weight))
+    return float(losses.weighted_mean(log_ratio, weight, total))
 
 
 def fits_in_a_table(env: Environment, batch_size: int) -> bool:
@@ -688,7 +727,8 @@ def _floats(weights):
     return [weight for weight in weights if weight.dtype.is_floating]
 
 
-def _xla(function):
+def xla(function):
+    """The function as a program that XLA compiles."""
     return tf.function(function, jit_compile=True, autograph=False)
 
 

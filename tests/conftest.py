@@ -48,7 +48,7 @@ def without_xla(monkeypatch):
     is what becomes of weights that are NaN: XLA forgives an index out of bounds, and a traced
     program does not.
     """
-    monkeypatch.setattr(training, "_xla", functools.partial(training.tf.function, autograph=False))
+    monkeypatch.setattr(training, "xla", functools.partial(training.tf.function, autograph=False))
     monkeypatch.setattr(training, "_program", TRACED_PROGRAMS)
 
 

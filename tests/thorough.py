@@ -5,6 +5,10 @@ objects. What they ask is asked of other combinations by the tests that `make te
 """
 
 THOROUGH = {
+    "test_distributed.py": [
+        "test_four_logical_cpus_give_the_results_of_one",
+        "test_workers_are_killed_and_nothing_is_lost",
+    ],
     "test_first_log_z.py": [
         *(
             f"test_a_factor_in_the_reward_changes_nothing_but_log_z[{job}]"

@@ -58,6 +58,7 @@ def gather() -> None:
         (SOURCES / folder).mkdir()
         for file in [*(ROOT / folder).glob("*.md"), *(ROOT / folder).glob("*.png")]:
             copy_page(file, SOURCES / folder / file.name)
+    shutil.copytree(ROOT / "deploy", SOURCES / "deploy")  # a page leads to them
     with (SOURCES / "docs" / "teaching" / "overview.md").open("a") as page:
         page.write(links_to_slides(lessons))
     index = SOURCES / "index.md"
