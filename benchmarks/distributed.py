@@ -1,7 +1,7 @@
 """Weak scaling, what it sends, and when a second machine pays: `python distributed.py [--quick]`.
 
-Every worker is a process pinned to one core, with one thread for TensorFlow, so that two workers
-have twice what one has. They talk over loopback. Prints tables in markdown, and puts them into
+Every worker is a process pinned to one core, on which TensorFlow computes with one thread, so that
+two workers have twice what one has. They talk over loopback. Prints tables in markdown, and puts them into
 README.md and results.json unless it is a trial (`--quick`). Linux only: it pins, and reads
 /proc/net/dev.
 """
@@ -95,7 +95,8 @@ def work(args) -> dict:
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    # One more, since the one that waits for the other worker would keep signs of life from it.
+    tf.config.threading.set_inter_op_parallelism_threads(2)
     strategy = None
     if "TF_CONFIG" in os.environ:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()

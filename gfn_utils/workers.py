@@ -6,6 +6,7 @@ A worker is a process, and has one replica or several: one for each of its GPUs,
 import contextlib
 import hashlib
 import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -108,8 +109,11 @@ class Workers:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """What needs all workers goes inside. If one is gone a ConnectionError says which, and
-        what to do."""
+        """What needs all workers goes inside. If one is gone a ConnectionError says which do not
+        answer, and what to do.
+
+        When one is gone its neighbours end, and then theirs: so the last to see it names several.
+        """
         try:
             yield
         except BaseException as error:
@@ -117,9 +121,9 @@ class Workers:
             if self.n == 1 or not isinstance(error, NO_ANSWER):
                 raise
             raise ConnectionError(
-                f"{self._named_in(str(error))} does not answer any more, so this run cannot go on. "
-                "End all workers and start them again: the run goes on from the last agent that "
-                "was saved, with GFNAgent.load and train(resume_from=...)"
+                f"no answer any more from {self._lost(str(error))}, so this run cannot go on. End "
+                "all workers and start them again: the run goes on from the last agent that was "
+                "saved, with GFNAgent.load and train(resume_from=...)"
             ) from error
 
     def _spread(self, values):
@@ -129,14 +133,27 @@ class Workers:
             lambda _: tf.convert_to_tensor(next(own))
         )
 
-    def _named_in(self, message):
-        """The worker that an error of TensorFlow is about: of the others, the one it names first.
-        Those named later only passed the error on."""
-        for job, number in re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", message):
-            full = [name for name in self._names if name.startswith(f"{job} {number} ")]
-            if full and full[0] != self._names[self.number]:
-                return full[0]
-        return "another worker"
+    def _lost(self, message):
+        """The workers that are gone: those that refuse a connection, and the one that an error of
+        TensorFlow is about, since one that has only stopped accepts connections."""
+        own = self._names[self.number]
+        lost = {name for name in self._names if name != own and not _accepts(name)}
+        for pattern in (r"unhealthy[^/]*", r"remote target "):
+            if found := re.search(pattern + r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", message):
+                lost |= {n for n in self._names if n.startswith(f"{found[1]} {found[2]} ")}
+                break
+        names = [name + " (this worker)" * (name == own) for name in self._names if name in lost]
+        return ", ".join(names) or "another worker"
+
+
+def _accepts(name):
+    """Whether anybody listens at the address in a worker's name."""
+    host, port = name.split("(")[1].rstrip(")").rsplit(":", 1)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def check_same(workers: Workers, items: dict[str, object]) -> None:
