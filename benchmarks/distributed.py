@@ -1,9 +1,9 @@
 """Weak scaling, what it sends, and when a second machine pays: `python distributed.py [--quick]`.
 
 Every worker is a process pinned to one core, on which TensorFlow computes with one thread, so that
-two workers have twice what one has. They talk over loopback. Prints tables in markdown, and puts them into
-README.md and results.json unless it is a trial (`--quick`). Linux only: it pins, and reads
-/proc/net/dev.
+two workers have twice what one has. They talk over loopback. Prints tables in markdown, and puts
+them into README.md and results.json unless it is a trial (`--quick`). Linux only: it pins, and
+reads /proc/net/dev.
 """
 
 import argparse

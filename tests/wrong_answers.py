@@ -618,4 +618,59 @@ WRONG_ANSWERS = {
             ),
         ],
     ],
+    "12_more_than_one_machine": [
+        [
+            ("counts @ means / counts.sum()", "means.mean(axis=0)"),
+            ("counts @ means / counts.sum()", "means.sum(axis=0)"),
+            ("counts @ means / counts.sum()", "counts @ means"),
+            ("counts @ means / counts.sum()", "counts @ means / len(counts)"),
+            ("counts @ means / counts.sum()", "(means / counts[:, None]).sum(axis=0)"),
+            (
+                "counts @ means / counts.sum()",
+                "(means / counts[:, None]).sum(axis=0) * counts.sum()",
+            ),
+            ("counts @ means / counts.sum()", "means[np.argmax(counts)]"),
+            ("(total**2).sum()", "(total**2).mean()"),
+            ("np.sqrt((total**2).sum())", "(total**2).sum()"),
+            ("np.sqrt((total**2).sum())", "np.abs(total).sum()"),
+            ("np.sqrt((total**2).sum())", "np.abs(total).max()"),
+            ("total * min(1, clip_norm / length)", "total * clip_norm / length"),
+            ("total * min(1, clip_norm / length)", "total"),
+            ("total * min(1, clip_norm / length)", "np.clip(total, -clip_norm, clip_norm)"),
+            "def whole_gradient(means, counts, clip_norm):\n"
+            "    lengths = np.sqrt((means**2).sum(axis=1))\n"
+            "    clipped = means * np.minimum(1, clip_norm / lengths)[:, None]\n"
+            "    return counts @ clipped / counts.sum()",
+            "def whole_gradient(means, counts, clip_norm):\n"
+            "    parts = counts[:, None] * means / counts.sum()\n"
+            "    lengths = np.sqrt((parts**2).sum(axis=1))\n"
+            "    return (parts * np.minimum(1, clip_norm / lengths)[:, None]).sum(axis=0)",
+        ],
+        [
+            ("2 * (n - 1)", "(n - 1)"),
+            ("2 * (n - 1)", "2 * n"),
+            ("2 * (n - 1)", "2"),
+            ("size / (n * bandwidth)", "size / bandwidth"),
+            ("size / (n * bandwidth)", "n * size / bandwidth"),
+            ("size / (n * bandwidth)", "bandwidth / (n * size)"),
+            ("latency + size / (n * bandwidth)", "size / (n * bandwidth)"),
+            ("latency + size / (n * bandwidth)", "latency"),
+            ("exchange / ((n - 1) * each)", "exchange / each"),
+            ("exchange / ((n - 1) * each)", "exchange / (n * each)"),
+            ("exchange / ((n - 1) * each)", "n * exchange / ((n - 1) * each)"),
+            (
+                "math.floor(exchange / ((n - 1) * each)) + 1",
+                "math.ceil(exchange / ((n - 1) * each))",
+            ),
+            (
+                "math.floor(exchange / ((n - 1) * each)) + 1",
+                "math.floor(exchange / ((n - 1) * each))",
+            ),
+            ("math.floor(exchange / ((n - 1) * each)) + 1", "exchange / ((n - 1) * each)"),
+            (
+                "math.floor(exchange / ((n - 1) * each)) + 1",
+                "round(exchange / ((n - 1) * each)) + 1",
+            ),
+        ],
+    ],
 }
