@@ -110,7 +110,8 @@ def wait_for_moment(args, moment, chief, checkpoint, rng) -> None:
     if moment == "before the first update":
         time.sleep(rng.uniform(0, args.before))
         return
-    wait_until(lambda: chief.lines, args.seconds, "no progress")
+    has_begun = lambda: any("updates," in line for line in chief.lines)  # noqa: E731
+    wait_until(has_begun, args.seconds, "no progress")
     if moment == "between updates":
         time.sleep(rng.uniform(0, 0.5))
         return
