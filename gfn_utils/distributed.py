@@ -271,10 +271,7 @@ def _learn_by_sums(share, programs, state, asked, update, flags):
 
 
 def _summed(tensor):
-    """In a replica: the sum of this tensor over all replicas.
-
-    One at a time: of a list of tensors TensorFlow 2.21 confused the sums between workers.
-    """
+    """In a replica: the sum of this tensor over all replicas."""
     tensor = tf.identity(tensor)  # on the replica's device, which the sum asks for
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensor)
 

@@ -81,7 +81,7 @@ def test_four_logical_cpus_give_the_results_of_one(tmp_path):
 
 
 @WITHOUT_XLA
-def test_workers_give_the_results_of_one_and_end_together(tmp_path):
+def test_workers_give_the_results_of_one(tmp_path):
     jobs = "on policy", "mixed"  # Conditional draws other conditions in compiled programs
     by = by_workers(tmp_path, 2, "--compiled", "--jobs", *jobs)
     for job in jobs:
