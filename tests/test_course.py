@@ -212,6 +212,6 @@ def test_make_calls_the_same_commands():
         "lab NOTEBOOKS=notebooks": "course.py lab notebooks",
         "fresh LESSON=05": 'my_notebooks.py fresh "05"',
     }.items():
-        asked = ["make", "--dry-run", "--always-make", *target.split()]
+        asked = ["make", "--no-print-directory", "--dry-run", "--always-make", *target.split()]
         done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True)
         assert done.stdout.rstrip().endswith(expected), target
