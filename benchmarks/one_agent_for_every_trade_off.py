@@ -1,6 +1,6 @@
 """The searches behind lesson 11: how the condition is encoded, and the rivals' best settings.
 
-    python benchmarks/one_agent_for_every_trade_off.py      # 6 minutes on 2 cores
+    python benchmarks/one_agent_for_every_trade_off.py      # 2 minutes on 2 cores
 
 Prints two tables. First the conditional agent of the lesson, with a third of its updates, for each
 encoding of β: its total variation, mean over 16 preferences and two seeds; and as a control that
@@ -119,6 +119,7 @@ def new_agent(env, rate, gamma, log_z_rate, seed) -> GFNAgent:
         learning_rate=rate,
         log_z_learning_rate=log_z_rate,
         clip_norm=10.0,
+        dtype="float32",
         seed=seed,
     )
 

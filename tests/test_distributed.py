@@ -67,16 +67,18 @@ def assert_same_results(found, job, expected):
 
 
 @WITHOUT_XLA
-def test_two_logical_cpus_give_the_results_of_one(tmp_path):
-    found = by_logical_cpus(tmp_path, 2)
-    for job, make in distributed_jobs.JOBS.items():
-        assert_same_results(found, job, make(None))
-
-
-@WITHOUT_XLA
-def test_four_logical_cpus_give_the_results_of_one(tmp_path):
-    found = by_logical_cpus(tmp_path, 4, "--jobs", "on policy", "mixed")
-    for job in ("on policy", "mixed"):
+@pytest.mark.parametrize(
+    ("n", "jobs"),
+    [
+        (2, ("on policy", "mixed", "own network", "log variance")),
+        (2, ("offline", "measured", "conditional", "blockwise", "forward looking")),
+        (4, ("on policy", "mixed")),
+    ],
+    ids=["two", "two, more ways to train", "four"],
+)
+def test_logical_cpus_give_the_results_of_one(n, jobs, tmp_path):
+    found = by_logical_cpus(tmp_path, n, "--jobs", *jobs)
+    for job in jobs:
         assert_same_results(found, job, distributed_jobs.JOBS[job](None))
 
 

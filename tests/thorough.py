@@ -5,8 +5,13 @@ objects. What they ask is asked of other combinations by the tests that `make te
 """
 
 THOROUGH = {
+    "test_dashboard.py": [
+        f"test_log_z_is_shown_where_the_objective_learns_it[{objective}]"
+        for objective in ("sub_trajectory_balance", "flow_matching", "forward_looking")
+    ],
     "test_distributed.py": [
-        "test_four_logical_cpus_give_the_results_of_one",
+        "test_logical_cpus_give_the_results_of_one[two, more ways to train]",
+        "test_logical_cpus_give_the_results_of_one[four]",
         "test_workers_are_killed_and_nothing_is_lost",
     ],
     "test_first_log_z.py": [
@@ -42,6 +47,8 @@ THOROUGH = {
                 "flow_matching-tabulated",
                 "flow_matching-blockwise",
                 "log_variance-blockwise",
+                "modified_detailed_balance-tabulated",
+                "forward_looking-blockwise",
             )
         ),
     ],
