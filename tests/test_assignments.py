@@ -3,6 +3,7 @@
 nbgrader is not among the course's packages: `make test-teachers` installs it, and runs these tests.
 """
 
+import linecache
 import shutil
 
 import matplotlib.pyplot as plt
@@ -74,7 +75,10 @@ def test_the_hidden_tests_pay_the_solution_and_no_wrong_answer(course, path, mon
 
 
 def execute(source, names):
-    exec(compile(TransformerManager().transform_cell(source), "<cell>", "exec"), names)
+    """Run a cell; its source can be looked up, as in a notebook: TensorFlow rewrites loops."""
+    source, file = TransformerManager().transform_cell(source), f"<cell {len(linecache.cache)}>"
+    linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
+    exec(compile(source, file, "exec"), names)
 
 
 @pytest.mark.filterwarnings("ignore")  # of nbgrader's own use of its database
