@@ -9,9 +9,9 @@ workers on this machine. The first worker, the chief, saves the agent from time 
 how it goes on. All workers read what it saved, so the checkpoint lies where all of them see it.
 
 Exit codes: 0, the run is done; 75, it should be started again, because another worker is gone or
-because this one was asked to stop (SIGTERM) and has saved; another, something is wrong here, and
-the message says what. When all workers are started again they go on from the checkpoint as if
-nothing had happened.
+because this one was asked to stop (SIGTERM) and has saved; 1, not all workers have come within
+`--patience` seconds, or something is wrong here, and the message says what. When all workers are
+started again they go on from the checkpoint as if nothing had happened.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from gfn_utils.workers import Workers
 import tensorflow as tf  # isort: skip  after gfn_utils, which chooses its settings
 
 START_AGAIN = 75  # EX_TEMPFAIL: a scheduler can tell it from an error
+NOT_ALL_CAME = 1  # the only code with which Python's faulthandler ends a process
 SECONDS_TO_END = 20
 
 
