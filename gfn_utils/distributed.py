@@ -137,6 +137,7 @@ class DistributedChunk:
         self._shares = [share_of(job, k, k + 1, workers.n_replicas) for k in workers.replicas]
         self._programs = [_programs(share) for share in self._shares]
         self._loop = tf.function(self._loop_of_updates, autograph=False)
+        self._forms = None  # of the state and the settings, where they are packed
         self._draw = tf.function(self._draw_shares, autograph=False)
         self._learn = tf.function(self._learn_from_shares, autograph=False)
 
@@ -161,10 +162,17 @@ class DistributedChunk:
 
         def body(i, states, arrays):
             def of_replica(k):
-                update = updates[k].at(i)
-                asked = self._programs[k].draw_and_ask(table, states[k], update)
-                state, loss, _ = self._learn_by_sums(k, states[k], asked, update, no_flags)
-                return state, loss, self._record(k, asked)
+                programs, update = self._programs[k], updates[k].at(i)
+                if losses.compares_trajectories(self._job.objective):
+                    asked = programs.draw_and_ask(table, states[k], update)
+                    mean = _mean_of_all(programs, states[k], asked, update)
+                    parts = programs.differentiate(states[k], asked, update, mean, no_flags)
+                    record = self._record(k, asked)
+                else:
+                    parts, record = programs.draw_and_differentiate(table, states[k], update)
+                    record = record if self._gathers else []
+                state, loss, _ = programs.step(states[k], _summed(parts), update, no_flags)
+                return state, loss, record
 
             states, (loss, *_), records = zip(*self._workers.run(of_replica), strict=True)
             values = [[loss, states[0].weights[-1]], *records]
@@ -185,28 +193,45 @@ class DistributedChunk:
         return states[0], curves, records
 
     def _one_by_one(self, state, updates, n_updates):
-        """The same by a call for each update, since Python is asked for the rewards on the way."""
-        states, curves, records = [state] * len(self._shares), [], []
+        """The same by a call for each update, since Python is asked for the rewards on the way.
+
+        That call also draws the next batch, and the state goes in and out as one vector for each
+        type: otherwise Python would spend a millisecond an update on handing tensors over.
+        """
+        packed = [packed_numbers((state, each.settings)) for each in updates]
+        self._forms = tf.nest.map_structure(tf.TensorSpec.from_tensor, (state, updates[0].settings))
+        of_update = [_small_parts(each, n_updates) for each in updates]
+        curves, records, learn = [], [], None
+        drawn = self._draw(packed, [each[0] for each in of_update])
+        # After the last update one batch is drawn in vain.
         for i in range(n_updates):
-            now = [each.at(i) for each in updates]
-            drawn = self._draw(states, now)
+            now, following = (
+                [each[k] for each in of_update] for k in (i, min(i + 1, n_updates - 1))
+            )
             asked, error = self._ask_python(drawn, now)
             flags = tf.constant(self._workers.flags(error), self._job.kind.dtype)
+            arguments = packed, asked, now, following, flags
             with self._workers.together():
-                states, loss, flags = self._learn(states, asked, now, flags)
+                learn = learn or self._learn.get_concrete_function(*arguments)
+                packed, drawn, *learned, flags = learn(*arguments)
                 flags = np.asarray(flags)
             self._workers.end_together(error, flags)
-            curves.append([loss, states[0].weights[-1]])
+            curves.append(learned)
             records.append([self._record(k, each) for k, each in enumerate(asked)])
         curves = [np.stack(each) for each in zip(*curves, strict=True)]
         records = [
             [np.stack(each) for each in zip(*of_replica, strict=True)]
             for of_replica in zip(*records, strict=True)
         ]
-        return states[0], curves, records
+        state, _ = unpacked_numbers(packed[0], self._forms)
+        return state, curves, records
 
-    def _draw_shares(self, states, updates):
-        return self._workers.run(lambda k: self._programs[k].draw(states[k], updates[k]))
+    def _draw_shares(self, packed, updates):
+        def of_replica(k):
+            state, settings = unpacked_numbers(packed[k], self._forms)
+            return self._programs[k].draw(state, updates[k]._replace(settings=settings))
+
+        return list(self._workers.run(of_replica))
 
     def _ask_python(self, drawn, updates):
         """What the trajectories of this worker pay, and the error if it could not be said."""
@@ -222,24 +247,29 @@ class DistributedChunk:
             answers.append(Asked(own, log_reward))
         return answers, error
 
-    def _learn_from_shares(self, states, asked, updates, flags):
+    def _learn_from_shares(self, packed, asked, updates, following, flags):
+        """One update, and the next batch. Returns the packed states, what was drawn, the loss, log
+        Z, and the flags of all workers."""
+
         def of_replica(k):
+            programs = self._programs[k]
+            state, settings = unpacked_numbers(packed[k], self._forms)
+            now, then = (each[k]._replace(settings=settings) for each in (updates, following))
+            mean = None
+            if losses.compares_trajectories(self._job.objective):
+                mean = _mean_of_all(programs, state, asked[k], now)
             # A worker has one flag, which its first replica hands on.
             own_flags = flags if k == 0 else tf.zeros_like(flags)
-            return self._learn_by_sums(k, states[k], asked[k], updates[k], own_flags)
+            parts = programs.differentiate(state, asked[k], now, mean, own_flags)
+            return programs.step_and_draw(state, _summed(parts), now, then, own_flags)
 
-        states, (loss, *_), (flags, *_) = zip(*self._workers.run(of_replica), strict=True)
-        return list(states), loss, flags
-
-    def _learn_by_sums(self, k, *arguments):
-        return _learn_by_sums(self._shares[k], self._programs[k], *arguments)
+        results = zip(*self._workers.run(of_replica), strict=True)
+        packed, drawn, (loss, *_), (log_z, *_), (flags, *_) = results
+        return list(packed), list(drawn), loss, log_z, flags
 
     def _record(self, k, asked):
         """What is to come back of the on-policy part of an update of the k-th replica here."""
-        if not self._gathers:
-            return []
-        n = self._shares[k].n_sampled
-        return [each[:n] for each in record_of(self._shares[k], asked.drawn, asked.log_reward)]
+        return _record_of_share(self._shares[k], asked) if self._gathers else []
 
     def _forms_of_record(self, share):
         return forms_of_record(share._replace(n_given=0)) if self._gathers else []
@@ -250,24 +280,44 @@ class _Programs(NamedTuple):
 
     draw: Callable
     draw_and_ask: Callable
+    draw_and_differentiate: Callable
     log_ratios: Callable
     mean_log_ratios: Callable
     differentiate: Callable
     step: Callable
+    step_and_draw: Callable
 
 
 def _programs(share):
-    parts = _draw, _draw_and_ask, _log_ratios, _mean_log_ratios, _differentiate, _step
-    return _Programs(*(training.xla(functools.partial(part, share)) for part in parts))
+    return _Programs(
+        *(
+            training.xla(functools.partial(part, share))
+            for part in (
+                _draw,
+                _draw_and_ask,
+                _draw_and_differentiate,
+                _log_ratios,
+                _mean_log_ratios,
+                _differentiate,
+                _step,
+                _step_and_draw,
+            )
+        )
+    )
 
 
-def _learn_by_sums(share, programs, state, asked, update, flags):
-    """In a replica: the state after an update, its loss, and the flags of all workers."""
-    mean = None
-    if losses.compares_trajectories(share.objective):
-        mean = programs.mean_log_ratios(_summed(programs.log_ratios(state, asked, update)))
-    parts = programs.differentiate(state, asked, update, mean, flags)
-    return programs.step(state, _summed(parts), update, flags)
+def _small_parts(updates, n):
+    """What is given for each of `n` updates, without the settings: tensors, and NumPy's arrays,
+    of which it takes a slice in a tenth of the time."""
+    rates, totals, batches = tf.unstack(updates.rates[:n]), tf.unstack(updates.total[:n]), None
+    if updates.batch is not None:
+        batches = Batches(*(None if each is None else np.asarray(each) for each in updates.batch))
+    return [Updates(rates[i], None, batch_at(batches, i), totals[i]) for i in range(n)]
+
+
+def _mean_of_all(programs, state, asked, update):
+    """In a replica: what each of its trajectories is compared with, from those of all replicas."""
+    return programs.mean_log_ratios(_summed(programs.log_ratios(state, asked, update)))
 
 
 def _summed(tensor):
@@ -290,6 +340,21 @@ def _draw_and_ask(share, table, state, update):
     if losses.asks_on_the_way(share.objective):
         on_the_way = log_rewards_on_the_way(env, drawn.trajectories, ask)
     return Asked(drawn, log_reward, on_the_way)
+
+
+def _draw_and_differentiate(share, table, state, update):
+    """`_draw_and_ask` and `_differentiate` in one program, and the record of the share: what is
+    worked out on the way stays inside."""
+    asked = _draw_and_ask(share, table, state, update)
+    no_flags = tf.zeros([0], share.kind.dtype)
+    parts = _differentiate(share, state, asked, update, None, no_flags)
+    return parts, _record_of_share(share, asked)
+
+
+def _record_of_share(share, asked):
+    """What may come back of the on-policy part of an update."""
+    record = record_of(share, asked.drawn, asked.log_reward)
+    return [each[: share.n_sampled] for each in record]
 
 
 def _log_ratios(share, state, asked, update):
@@ -352,6 +417,15 @@ def _step(share, state, summed, update, flags):
     forms = list(trained), tf.zeros([], share.kind.dtype), flags
     gradients, loss, flags = unpacked_numbers([summed], forms)
     return step(share, state, gradients, update.rates, update.settings), loss, flags
+
+
+def _step_and_draw(share, state, summed, update, following, flags):
+    """`_step`, and the trajectories of the following update. Returns the packed state and settings,
+    what was drawn, the loss, log Z and the flags."""
+    state, loss, flags = _step(share, state, summed, update, flags)
+    drawn = _draw(share, state, following)
+    packed = packed_numbers((state, update.settings))
+    return packed, drawn, loss, state.weights[-1], flags
 
 
 def _given_to(share: Job, batches: Batches | None) -> Batches | None:
