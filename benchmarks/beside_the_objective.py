@@ -1,9 +1,9 @@
-"""What else was tried for lesson 07: log Z's rate, λ, short runs, backward policies and replay.
+"""What else was tried for lesson 07 (log Z's rate, λ, short runs) and 07b (P_B, replay).
 
     python benchmarks/beside_the_objective.py [log_z lambda short backward replay]
 
 Exact L1 errors after the last update, linear decay, as medians over seeds: 100, 101 and 102 where a
-setting is chosen for the lesson, 0 to 4 where the lesson's own runs are repeated at other rates.
+setting is chosen for a lesson, 0 to 4 where a lesson's own runs are repeated at other rates.
 
 On two cores, in about 10 minutes:
 
@@ -154,7 +154,7 @@ def backward_policies():
 
 
 def replay():
-    """With and without a buffer in the desert of lesson 07, each at three learning rates."""
+    """With and without a buffer in the desert of lesson 07b, each at three learning rates."""
     kinds = {
         "no replay, 1,300 updates": (1300, {}),
         "no replay, 650 updates": (650, {}),

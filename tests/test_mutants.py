@@ -89,6 +89,11 @@ EQUIVALENT = {
             "of_length = [(n + 1 - k) * lam ** k for k in list(range(1, n + 2))[:-1]]": "same",
         },
     },
+    "07b_exploration_and_replay": {
+        "all_alike": {
+            "histories = {0: 2}": "all counts, which a ratio does not see",
+        },
+    },
     "08_diverse_candidates": {
         "largest_violation": {
             "return (passes - passes.T).max()": "each difference is there with both signs",

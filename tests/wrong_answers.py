@@ -451,6 +451,87 @@ WRONG_ANSWERS = {
             ("range(1, n + 1)", "range(n + 1)"),
         ],
     ],
+    "07b_exploration_and_replay": [
+        [
+            ("histories.get(child, 0) + histories[parent]", "histories[parent]"),
+            ("histories.get(child, 0) + histories[parent]", "histories[parent] + 1"),
+            ("histories.get(child, 0) + histories[parent]", "histories.get(child, 0) + 1"),
+            ("histories.get(child, 0)", "histories.get(child, 1)"),
+            ("histories.get(child, 0)", "2 * histories.get(child, 0)"),
+            ("in edges:", "in dict.fromkeys(edges):"),
+            ("in edges:", "in sorted(edges):"),
+            ("in edges:", "in reversed(edges):"),
+            ("{0: 1}", "{0: 0}"),
+            (" / histories[child]", ""),
+            ("histories[parent] / histories[child]", "histories[child] / histories[parent]"),
+            ("histories[parent] / histories[child]", "1 / histories[child]"),
+            ("histories[parent] / histories[child]", "histories[parent] / max(histories.values())"),
+            (  # the uniform one
+                "histories[parent] / histories[child]",
+                "1 / sum(other == child for _, other in edges)",
+            ),
+            (  # two edges between the same two states share what each should have
+                "histories[parent] / histories[child]",
+                "histories[parent] / histories[child] / edges.count((parent, child))",
+            ),
+            (  # shares among the children of a state: a forward policy
+                "histories[parent] / histories[child]",
+                "histories[child] / sum(histories[c] for p, c in edges if p == parent)",
+            ),
+            # The paths that lead on from a state, in place of those that lead to it.
+            "def all_alike(edges):\n"
+            "    onward = {}\n"
+            "    for parent, child in reversed(edges):\n"
+            "        onward[parent] = onward.get(parent, 0) + onward.setdefault(child, 1)\n"
+            "    return [onward[child] / onward[parent] for parent, child in edges]",
+        ],
+        [
+            ("log_reward_of.pop(thing, None)", "pass"),
+            ("log_reward_of.pop(thing, None)", "log_reward = log_reward_of.pop(thing, log_reward)"),
+            ("log_reward_of.pop(thing, None)", "log_reward_of.clear()"),
+            (  # the reward that was seen first
+                "log_reward_of.pop(thing, None)\n        log_reward_of[thing] = log_reward",
+                "log_reward_of.setdefault(thing, log_reward)",
+            ),
+            (
+                "        log_reward_of.pop(thing, None)\n",
+                "        if thing in log_reward_of:\n            continue\n",
+            ),
+            (
+                "log_reward_of[thing] = log_reward",
+                "log_reward_of[thing] = max(log_reward, dict(held).get(thing, log_reward))",
+            ),
+            (
+                "log_reward_of[thing] = log_reward",
+                "log_reward_of[thing] = min(log_reward, dict(held).get(thing, log_reward))",
+            ),
+            ("in seen:", "in reversed(seen):"),
+            ("in seen:", "in sorted(seen):"),
+            ("in seen:", "in seen[:capacity]:"),
+            ("dict(held)", "{}"),
+            ("dict(held)", "dict(held[-capacity:][len(seen) :])"),
+            ("[-capacity:]", ""),
+            ("[-capacity:]", "[:capacity]"),
+            ("[-capacity:]", "[capacity:]"),
+            ("[-capacity:]", "[-capacity:][::-1]"),
+            ("[-capacity:]", "[1:]"),
+            ("list(log_reward_of.items())", "sorted(log_reward_of.items())"),
+            (  # the poorest leave
+                "list(log_reward_of.items())",
+                "sorted(log_reward_of.items(), key=lambda pair: pair[1])",
+            ),
+            (  # of those that stay, the richest
+                "list(log_reward_of.items())[-capacity:]",
+                "sorted(log_reward_of.items(), key=lambda pair: -pair[1])[:capacity]",
+            ),
+            ("list(log_reward_of.items())[-capacity:]", "list(log_reward_of)[-capacity:]"),
+            "def remember(held, seen, capacity):\n    return (held + seen)[-capacity:]",
+            "def remember(held, seen, capacity):\n"
+            "    return list(dict((held + seen)[-capacity:]).items())",
+            "def remember(held, seen, capacity):\n"
+            "    return list(dict(held + seen).items())[-capacity:]",
+        ],
+    ],
     "08_diverse_candidates": [
         [
             ("reward / reward[:, None]", "reward[:, None] / reward"),
