@@ -10,7 +10,7 @@ COLAB_PYTHON ?= python3.13
 .DEFAULT_GOAL := help
 .PHONY: help lab fresh playground test test-thorough test-browser test-site test-teachers test-colab test-newest \
 	execute lint lint-workflows site recorded-runs check-links assignments slides dist launch-links memory bench \
-	bench-errors bench-self clean requirements
+	bench-errors bench-self bench-workers clean requirements
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -109,6 +109,9 @@ bench-errors: $(READY) .venv-gfnx/ready .venv-torchgfn/ready ## compare the erro
 
 bench-self: $(READY) ## time this package alone, in under a minute
 	$(BIN)/python benchmarks/self_benchmark.py
+
+bench-workers: $(READY) ## time two workers, each on one core, beside one (8 minutes, quiet machine, Linux)
+	$(BIN)/python benchmarks/distributed.py
 
 COMPILE := uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes
 FOR_CPU := platform_machine == 'x86_64' and sys_platform == 'linux'
