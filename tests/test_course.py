@@ -191,7 +191,7 @@ def test_lab_opens_copies_and_on_demand_the_lessons_themselves(ran, monkeypatch)
 def test_test_runs_everything_or_what_is_named(ran):
     course.READY.touch()
     course.main("test")
-    assert ran[-1][-2:] == ["tests", "notebooks"]
+    assert ran[-1][-2:] == ["notebooks", "tests"]
     course.main("test", "notebooks", "tests/test_course.py")
     assert ran[-1][-2:] == ["notebooks", "tests/test_course.py"]
     assert "tests" not in ran[-1]

@@ -69,8 +69,9 @@ def test(*paths: str) -> int:
     """Run these tests and notebooks, or all."""
     notebooks = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=300"]
     notebooks.append(f"--nbval-sanitize-with={ROOT / 'tests' / 'nbval_sanitize.cfg'}")
-    everything = ["--ignore=tests/browser", "tests", "notebooks"]
-    two_at_a_time = ["-n", "2", "--dist", "loadscope"]
+    # The lessons first: what is long must not be left to the end, where one core would wait.
+    everything = ["--ignore=tests/browser", "notebooks", "tests"]
+    two_at_a_time = ["-n", "2", "--dist", "loadscope", "--no-loadscope-reorder"]
     return set_up() or run(
         PYTHON, "-m", "pytest", *two_at_a_time, *notebooks, *(paths or everything)
     )
