@@ -12,6 +12,7 @@ from gfn_utils.environments import Environment
 from gfn_utils.environments.base import check_any_states, check_states
 from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.policy import LogPolicy, mix_with_uniform
+from gfn_utils.random_numbers import stateless_uniform
 from gfn_utils.validation import check_function, check_instance, check_integer, check_numbers
 
 PADDING = -1
@@ -374,18 +375,6 @@ def draw(log_probabilities, uniform):
     *cumulated, total = itertools.accumulate(tf.unstack(probabilities, axis=-1))
     passed = [tf.cast(below <= uniform * total, tf.int32) for below in cumulated]
     return tf.add_n(passed) if passed else tf.zeros_like(total, tf.int32)
-
-
-def stateless_uniform(shape, seed, dtype):
-    """Uniform numbers in the open interval (0, 1).
-
-    Made from random integers, since XLA and eager TensorFlow draw the same integers for a seed
-    but turn them into different floats.
-    """
-    integer, bits, kept = (tf.uint64, 64, 52) if dtype == tf.float64 else (tf.uint32, 32, 23)
-    drawn = tf.random.stateless_uniform(shape, seed, None, None, integer, alg="philox")
-    drawn = tf.bitwise.right_shift(drawn, tf.constant(bits - kept, integer))
-    return (tf.cast(drawn, dtype) + 0.5) * 2.0**-kept
 
 
 def _uniform_of_rows(length, batch_size, rows, seed, dtype):

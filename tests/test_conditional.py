@@ -63,6 +63,13 @@ def test_origins_are_drawn_evenly_and_by_the_seed():
     assert (np.asarray(env.origins(30_001, tf.constant([5, 2], tf.int64))) != origins).any()
 
 
+@pytest.mark.parametrize("compiles", [False, True])
+def test_a_program_draws_the_origins_that_are_drawn_without_one(compiles):
+    env, seed = grid_of_powers(each=3), tf.constant([5, 1], tf.int64)
+    program = tf.function(env.origins, jit_compile=compiles, autograph=False)
+    np.testing.assert_array_equal(program(100, seed), env.origins(100, seed))
+
+
 @pytest.mark.parametrize("beta", [0.2, 0.7, 2.0])
 def test_the_environment_of_a_condition_is_an_ordinary_one(beta):
     given = grid_of_powers().given([beta])

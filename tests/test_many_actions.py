@@ -7,7 +7,8 @@ import tensorflow as tf
 from gfn_utils import AnyPositionSequences, Environment, GFNAgent, check_environment
 from gfn_utils.networks import DenseNetwork
 from gfn_utils.policy import masked_log_softmax
-from gfn_utils.sampling import draw, stateless_uniform
+from gfn_utils.random_numbers import stateless_uniform
+from gfn_utils.sampling import draw
 
 
 class Choose(Environment):

@@ -15,7 +15,8 @@ from gfn_utils.environments.base import check_states
 from gfn_utils.environments.contract import check_attributes
 from gfn_utils.environments.log_rewards import check_compiled_reward
 from gfn_utils.environments.snapshot import Snapshot
-from gfn_utils.sampling import LARGEST_RECORD, PADDING, stateless_uniform, where_rows
+from gfn_utils.random_numbers import stateless_uniform
+from gfn_utils.sampling import LARGEST_RECORD, PADDING, where_rows
 from gfn_utils.validation import check_integer, check_number, check_numbers
 
 LARGEST_JUMP = 1000

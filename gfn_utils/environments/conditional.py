@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from gfn_utils.environments.base import Environment
 from gfn_utils.environments.contract import check_attributes
+from gfn_utils.random_numbers import stateless_uniform
 from gfn_utils.validation import check_function, check_integer, check_numbers
 
 
@@ -118,11 +119,9 @@ class Conditional(Environment):
         """Initial states of conditions that the seed draws, `trajectories_per_condition` of each
         one after another."""
         times = self.trajectories_per_condition
-        seed = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), 1)
-        n_drawn = -(-batch_size // times)
-        number = tf.random.stateless_uniform(
-            [n_drawn], seed, maxval=len(self.conditions), dtype=tf.int32
-        )
+        seed = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), 1, alg="philox")
+        uniform = stateless_uniform([-(-batch_size // times)], seed, tf.float64)
+        number = tf.cast(uniform * len(self.conditions), tf.int32)
         number = tf.repeat(number, times)[:batch_size]
         return self.with_condition(self.base.initial_states(batch_size), number)
 

@@ -12,7 +12,8 @@ import tensorflow as tf
 from gfn_utils.environments import Environment
 from gfn_utils.environments.log_rewards import log_rewards_of
 from gfn_utils.policy import LogPolicy, tabulate
-from gfn_utils.sampling import PADDING, draw, entry_of_action, stateless_uniform
+from gfn_utils.random_numbers import stateless_uniform
+from gfn_utils.sampling import PADDING, draw, entry_of_action
 
 ROWS_AT_ONCE = 8192
 """Trajectories drawn at once."""
