@@ -495,7 +495,8 @@ class GFNAgent:
         being trained already, and FloatingPointError naming the iteration if the loss is no longer
         finite; agent and buffer are then left as they were after the last good compiled call. With
         a `strategy` also ValueError if workers differ in what they train on, RuntimeError if the
-        run was ended on another worker, and ConnectionError naming a worker that is gone.
+        run was ended on another worker, and WorkerLostError (a ConnectionError) naming a worker
+        that is gone.
         """
         check_choice("objective", objective, losses.OBJECTIVES)
         self._check_conditions(objective, iterations is not None)

@@ -119,6 +119,7 @@ def replacing(path) -> Iterator[BinaryIO]:
         with _open_locked(temporary) as file:
             yield file
             file.flush()
+            os.fsync(file.fileno())  # or a machine that loses its power may keep an empty file
             if target.exists():
                 temporary.chmod(target.stat().st_mode & 0o7777)
             if fcntl is None:

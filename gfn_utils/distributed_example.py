@@ -9,9 +9,9 @@ workers on this machine. The first worker, the chief, saves the agent from time 
 how it goes on. All workers read what it saved, so the checkpoint lies where all of them see it.
 
 Exit codes: 0, the run is done; 75, it should be started again, because another worker is gone or
-because this one was asked to stop (SIGTERM) and has saved; 1, not all workers have come within
-`--patience` seconds, or something is wrong here, and the message says what. When all workers are
-started again they go on from the checkpoint as if nothing had happened.
+because this one was asked to stop (SIGTERM) and has saved; 2, the arguments are wrong; 1, not all
+workers have come within `--patience` seconds, or something is wrong here, and the message says
+what. When all workers are started again they go on from the checkpoint as if nothing had happened.
 """
 
 import argparse
@@ -19,7 +19,6 @@ import faulthandler
 import json
 import os
 import pathlib
-import shutil
 import signal
 import socket
 import subprocess
@@ -29,18 +28,29 @@ import time
 import numpy as np
 
 from gfn_utils import GFNAgent, HyperGrid, callbacks
-from gfn_utils.workers import Workers
+from gfn_utils.workers import NO_ANSWER, WorkerLostError, Workers
 
 import tensorflow as tf  # isort: skip  after gfn_utils, which chooses its settings
 
 START_AGAIN = 75  # EX_TEMPFAIL: a scheduler can tell it from an error
 NOT_ALL_CAME = 1  # the only code with which Python's faulthandler ends a process
 SECONDS_TO_END = 20
+FIRST_PORT_OF_SLURM, N_PORTS_OF_SLURM = 10_000, 20_000
 
 
-def new_agent(args) -> GFNAgent:
-    """What to train: the same on all workers."""
-    env = HyperGrid(ndim=4, height=8, r0=0.1, r1=0.5, r2=2.0)
+def new_environment():
+    """What to train on: the same on all workers."""
+    return HyperGrid(ndim=4, height=8, r0=0.1, r1=0.5, r2=2.0)
+
+
+def new_agent(args, start: int = 0) -> GFNAgent:
+    """The agent as it is after `start` updates: the saved one, unless that is 0.
+
+    A network of your own is given in both cases: `network=...`.
+    """
+    env = new_environment()
+    if start:
+        return GFNAgent.load(args.checkpoint, env=env)
     return GFNAgent(env, hidden=(args.hidden, args.hidden), seed=args.seed, learning_rate=1e-3)
 
 
@@ -60,24 +70,39 @@ def new_strategy(patience: float):
     with open(os.devnull, "w") as nowhere:
         # TensorFlow lets no other thread of Python run while it waits. This clock needs none.
         faulthandler.dump_traceback_later(patience, exit=True, file=nowhere)
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
-        faulthandler.cancel_dump_traceback_later()
-    return strategy
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        except (*NO_ANSWER, tf.errors.InternalError) as error:  # it came, went and came again
+            reason = str(error).splitlines()[0]
+            raise WorkerLostError(f"a worker was lost before all had come: {reason}") from error
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def tf_config_of_slurm() -> str:
     """What TensorFlow's resolver finds out from the variables that srun sets.
 
-    On nodes without GPUs it fails, so it is told of one for each task there. That is also why it
-    is not handed to the strategy, which would look for these GPUs.
+    GPUs are Slurm's to give: a worker takes those that it sees. The resolver would choose others,
+    and fails where there are none, so it is told of one for each task and is not handed on. The
+    port is made from the job's number, since jobs may share a node.
+
+    Raises SystemExit if it takes this node for another.
     """
-    options = {}
-    if shutil.which("nvidia-smi") is None:
-        n_tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
-        options = {"gpus_per_node": n_tasks, "gpus_per_task": 1, "auto_set_gpu": False}
-    resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(**options)
+    resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+        port_base=FIRST_PORT_OF_SLURM + int(os.environ["SLURM_JOB_ID"]) % N_PORTS_OF_SLURM,
+        gpus_per_node=int(os.environ["SLURM_STEP_NUM_TASKS"]),
+        gpus_per_task=1,
+        auto_set_gpu=False,
+    )
     cluster = resolver.cluster_spec().as_dict()
     kind, index = resolver.get_task_info()
+    nodes = [address.rsplit(":", 1)[0] for address in cluster[kind]]
+    here = os.environ.get("SLURMD_NODENAME")
+    if here in nodes and here != nodes[index]:
+        raise SystemExit(
+            f"task {index} runs on {here}, but by TensorFlow's order of nodes on {nodes[index]}: "
+            "set TF_CONFIG, as docs/more_than_one_machine.md shows"
+        )
     return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
 
 
@@ -104,7 +129,9 @@ def train(args) -> int:
     is_chief = strategy is None or Workers(strategy).number == 0
     # Not before all workers are there: by then no chief of an earlier start is still saving.
     start = updates_in(args.checkpoint)
-    agent = GFNAgent.load(args.checkpoint) if start else new_agent(args)
+    agent = new_agent(args, start)
+    if is_chief and start:
+        print(f"Going on from {start:,} updates in {args.checkpoint}", flush=True)
     asked_to_stop = []
     signal.signal(signal.SIGTERM, lambda *_: asked_to_stop.append(True))
     report = reporter(args, start) if is_chief else None
@@ -198,7 +225,22 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--losses", type=pathlib.Path, help="an npz file for loss and log Z")
     parser.add_argument("--workers", type=int, default=0, help="start these on this machine")
     parser.add_argument("--patience", type=float, default=600, help="seconds to wait for workers")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.workers and "TF_CONFIG" in os.environ:
+        parser.error(
+            "argument --workers: it starts workers on this machine alone, so it must be left out "
+            "where TF_CONFIG names workers on others"
+        )
+    if args.checkpoint is not None and not can_write_in(args.checkpoint.resolve().parent):
+        parser.error(
+            "argument --checkpoint: it must be in a folder that exists and can be written to, got "
+            f"{args.checkpoint}"
+        )
+    return args
+
+
+def can_write_in(folder: pathlib.Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -208,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
         return start_workers(args.workers, [*arguments, "--workers", "0"])
     try:
         return train(args)
-    except ConnectionError as error:
+    except WorkerLostError as error:
         end_now(str(error))
 
 

@@ -28,6 +28,10 @@ TOLERANCE = 1e-5
 """Relative. Numbers that differ by less may have been rounded by another kind of processor."""
 
 
+class WorkerLostError(ConnectionError):
+    """A worker does not answer any more, so the run ends: all must be started again."""
+
+
 class Workers:
     """The workers of a strategy, as one of them sees them.
 
@@ -109,7 +113,7 @@ class Workers:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """What needs all workers goes inside. If one is gone a ConnectionError says which do not
+        """What needs all workers goes inside. If one is gone a WorkerLostError says which do not
         answer, and what to do.
 
         When one is gone its neighbours end, and then theirs: so the last to see it names several.
@@ -120,7 +124,7 @@ class Workers:
             self._is_broken = True
             if self.n == 1 or not isinstance(error, NO_ANSWER):
                 raise
-            raise ConnectionError(
+            raise WorkerLostError(
                 f"no answer any more from {self._lost(str(error))}, so this run cannot go on. End "
                 "all workers and start them again: the run goes on from the last agent that was "
                 "saved, with GFNAgent.load and train(resume_from=...)"

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import tensorflow as tf
 from distributed_jobs import GRID, agent_of
 from small_jobs import WITHOUT_XLA
 
-from gfn_utils import GFNAgent, distributed_example, sampling, training, workers
+from gfn_utils import GFNAgent, HyperGrid, distributed_example, sampling, training, workers
 from gfn_utils.distributed import share_of
 from gfn_utils.distributed_example import free_ports
 from gfn_utils.sampling import Rows
@@ -118,7 +119,7 @@ def test_workers_end_together(tmp_path):
             "RuntimeError: the run was ended by an error on worker"
         )
         assert seen["made until one stopped"] == "10"
-        assert seen["killed"].startswith("ConnectionError: no answer any more from worker")
+        assert seen["killed"].startswith("WorkerLostError: no answer any more from worker")
         assert "worker 2 (127.0.0.1:" in seen["killed"]
         assert "start them again" in seen["killed"]
         assert seen["made until one was killed"] == "30"
@@ -201,7 +202,7 @@ def test_workers_that_are_gone_are_named():
             "from remote target /job:chief/replica:0/task:0 while calling CompleteInstance"
         )
         told = re.escape(f"no answer any more from {stopped}, {team._names[2]}, so this run")
-        with pytest.raises(ConnectionError, match=told), team.together():
+        with pytest.raises(workers.WorkerLostError, match=told), team.together():
             raise tf.errors.UnavailableError(None, None, message)
         with pytest.raises(ZeroDivisionError), team.together():
             1 / 0  # noqa: B018
@@ -215,7 +216,7 @@ def test_a_worker_does_not_name_itself():
         "{{function_node __wrapped__CollectiveReduceV2_device_/job:worker/replica:0/task:0/device:"
         "CPU:0}} Collective ops is aborted by: Error reported from /job:worker/task:1: ..."
     )
-    with pytest.raises(ConnectionError, match=r"from worker 1 \(c:1\)"), team.together():
+    with pytest.raises(workers.WorkerLostError, match=r"from worker 1 \(c:1\)"), team.together():
         raise tf.errors.UnavailableError(None, None, message)
 
 
@@ -245,32 +246,118 @@ def test_the_example_goes_on_from_its_checkpoint(tmp_path, capsys):
         np.load(tmp_path / "whole-loss.npz") as all_,
     ):
         np.testing.assert_array_equal(found["loss"], all_["loss"][4:])
-    capsys.readouterr()
+    assert "Going on from 4 updates" in capsys.readouterr().out
     assert run("killed", 12) == 0
     assert "has made 12 updates already" in capsys.readouterr().out
+
+
+def test_the_example_asked_to_stop_saves_and_goes_on_when_it_is_started_again(
+    tmp_path, monkeypatch
+):
+    arguments = ["--updates", "12", "--save-every", "4", "--batch-size", "8", "--hidden", "4"]
+    arguments += ["--checkpoint", str(tmp_path / "run.npz")]
+
+    def reporter(args, start):
+        return lambda progress: os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        monkeypatch.setattr(distributed_example, "reporter", reporter)
+        for updates in (4, 8):
+            assert distributed_example.main(arguments) == distributed_example.START_AGAIN
+            assert distributed_example.updates_in(tmp_path / "run.npz") == updates
+        assert distributed_example.main(arguments) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_the_example_goes_on_in_an_environment_of_ones_own(tmp_path, monkeypatch):
+    class OwnGrid(HyperGrid):
+        pass
+
+    monkeypatch.setattr(distributed_example, "new_environment", lambda: OwnGrid(2, 4))
+    for updates in (4, 8):
+        sizes = ["--updates", updates, "--save-every", 4, "--batch-size", 8, "--hidden", 4]
+        arguments = [str(word) for word in [*sizes, "--checkpoint", tmp_path / "run.npz"]]
+        assert distributed_example.main(arguments) == 0
+
+
+def test_a_worker_that_is_lost_before_all_have_come_is_one_to_start_again(monkeypatch):
+    def strategy(resolver):
+        raise tf.errors.InternalError(None, None, "task:1 connected with another incarnation")
+
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", strategy)
+    cluster = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
+    config = {"cluster": cluster, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    with pytest.raises(
+        workers.WorkerLostError, match=r"before all had come: .*another incarnation"
+    ):
+        distributed_example.new_strategy(patience=60)
+
+
+def test_an_error_of_a_service_that_a_reward_asks_is_not_taken_for_a_lost_worker(monkeypatch):
+    def refuse(args):
+        raise ConnectionRefusedError("the service does not answer")
+
+    monkeypatch.setattr(distributed_example, "train", refuse)
+    with pytest.raises(ConnectionRefusedError, match="the service"):
+        distributed_example.main([])
+
+
+def test_wrong_arguments_of_the_example_are_named_before_anything_starts(
+    tmp_path, monkeypatch, capsys
+):
+    def told(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            distributed_example.main(list(arguments))
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    assert "folder that exists" in told("--checkpoint", str(tmp_path / "none" / "run.npz"))
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    assert "must be left out where TF_CONFIG" in told("--workers", "2")
 
 
 def test_the_example_ends_all_workers_when_one_fails():
     assert distributed_example.start_workers(2, ["--no-such-argument"]) == 2
 
 
+def set_slurm(monkeypatch, nodes, tasks, number, n_tasks):
+    """The variables that srun sets for a task."""
+    monkeypatch.setenv("SLURM_JOB_ID", "4000007")
+    monkeypatch.setenv("SLURM_PROCID", str(number))
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", str(n_tasks))
+    monkeypatch.setenv("SLURM_STEP_NODELIST", nodes)
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", tasks)
+
+
 @pytest.mark.parametrize(
     ("nodes", "tasks", "number", "addresses"),
     [
-        ("n[1-2]", "1(x2)", 1, ["n1:8888", "n2:8888"]),
-        ("node[09-10]", "2(x2)", 2, ["node09:8888", "node09:8889", "node10:8888", "node10:8889"]),
+        ("n[1-2]", "1(x2)", 1, ["n1:10007", "n2:10007"]),
+        (
+            "node[09-10]",
+            "2(x2)",
+            2,
+            ["node09:10007", "node09:10008", "node10:10007", "node10:10008"],
+        ),
     ],
     ids=["a worker a node", "two workers a node"],
 )
-def test_workers_find_each_other_under_slurm_on_nodes_without_gpus(
-    nodes, tasks, number, addresses, monkeypatch
-):
-    monkeypatch.setattr("shutil.which", lambda name: None)  # there is no nvidia-smi
-    monkeypatch.setenv("SLURM_PROCID", str(number))
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", str(len(addresses)))
-    monkeypatch.setenv("SLURM_STEP_NODELIST", nodes)
-    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", tasks)
+def test_workers_find_each_other_under_slurm(nodes, tasks, number, addresses, monkeypatch):
+    set_slurm(monkeypatch, nodes, tasks, number, len(addresses))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     assert json.loads(distributed_example.tf_config_of_slurm()) == {
         "cluster": {"worker": addresses},
         "task": {"type": "worker", "index": number},
     }
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"  # what Slurm has bound to the task
+
+
+def test_a_task_that_slurm_runs_on_another_node_than_tensorflow_believes_is_told(monkeypatch):
+    # As text, node10 comes before node9.
+    set_slurm(monkeypatch, "node[9-10]", "1(x2)", 0, 2)
+    monkeypatch.setenv("SLURMD_NODENAME", "node9")
+    with pytest.raises(SystemExit, match=r"task 0 runs on node9, but .* on node10: set TF_CONFIG"):
+        distributed_example.tf_config_of_slurm()
