@@ -717,6 +717,15 @@ WRONG_ANSWERS = {
             ("np.sqrt((total**2).sum())", "np.abs(total).max()"),
             ("total * min(1, clip_norm / length)", "total * clip_norm / length"),
             ("total * min(1, clip_norm / length)", "total"),
+            *(
+                ("total * min(1, clip_norm / length)", f"{shorter} if {too_long} else total")
+                for shorter, too_long in [
+                    ("total / length", "length > clip_norm"),
+                    ("total * clip_norm / length", "length**2 > clip_norm"),
+                    ("total * clip_norm / length", "abs(total).sum() > clip_norm"),
+                    ("total * clip_norm / length", "abs(total).max() > clip_norm"),
+                ]
+            ),
             ("total * min(1, clip_norm / length)", "np.clip(total, -clip_norm, clip_norm)"),
             "def whole_gradient(means, counts, clip_norm):\n"
             "    lengths = np.sqrt((means**2).sum(axis=1))\n"
