@@ -3,8 +3,10 @@
 import functools
 
 import hypothesis
+import nbval.kernel
 import numpy as np
 import pytest
+from kernels import tried_again
 from thorough import THOROUGH
 
 from gfn_utils import training  # Before TensorFlow: it chooses the kernels that round alike.
@@ -13,6 +15,8 @@ from gfn_utils import training  # Before TensorFlow: it chooses the kernels that
 # takes far longer than the next.
 hypothesis.settings.register_profile("course", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.load_profile("course")
+
+nbval.kernel.start_new_kernel = tried_again(nbval.kernel.start_new_kernel)
 
 
 def pytest_addoption(parser):

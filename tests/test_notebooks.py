@@ -6,6 +6,7 @@ import re
 import matplotlib.pyplot as plt
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from kernels import tried_again
 from lessons import (
     LESSONS,
     NOTEBOOKS,
@@ -130,3 +131,21 @@ def wrong_answer(mistake, solution):
     part, instead = mistake
     assert solution.count(part) == 1, mistake
     return solution.replace(part, instead)
+
+
+@pytest.mark.parametrize("n_deaths", [0, 2, 3])
+def test_a_kernel_that_dies_before_it_answers_is_started_again(n_deaths):
+    asked = []
+
+    def start(name, timeout):
+        asked.append((name, timeout))
+        if len(asked) <= n_deaths:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return len(asked)
+
+    if n_deaths == 3:
+        with pytest.raises(RuntimeError, match="Kernel died"):
+            tried_again(start)("python", timeout=60)
+    else:
+        assert tried_again(start)("python", timeout=60) == n_deaths + 1
+    assert asked == [("python", 60)] * min(n_deaths + 1, 3)
