@@ -66,7 +66,7 @@ class _Held(NamedTuple):
 
 
 class _Turn:
-    """Held by whoever changes an agent."""
+    """Held by the thread that changes an agent."""
 
     over = False
 

@@ -28,6 +28,7 @@ import time
 import numpy as np
 
 from gfn_utils import GFNAgent, HyperGrid, callbacks
+from gfn_utils.checkpoint import check_path
 from gfn_utils.workers import NO_ANSWER, WorkerLostError, Workers
 
 import tensorflow as tf  # isort: skip  after gfn_utils, which chooses its settings
@@ -231,16 +232,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
             "argument --workers: it starts workers on this machine alone, so it must be left out "
             "where TF_CONFIG names workers on others"
         )
-    if args.checkpoint is not None and not can_write_in(args.checkpoint.resolve().parent):
-        parser.error(
-            "argument --checkpoint: it must be in a folder that exists and can be written to, got "
-            f"{args.checkpoint}"
-        )
+    if args.checkpoint is not None:
+        try:
+            folder = check_path(args.checkpoint).parent
+        except (OSError, ValueError) as error:
+            parser.error(f"argument --checkpoint: {error}")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            parser.error(f"argument --checkpoint: {folder} cannot be written to")
     return args
-
-
-def can_write_in(folder: pathlib.Path) -> bool:
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def main(arguments: list[str] | None = None) -> int:

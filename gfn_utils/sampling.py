@@ -47,8 +47,8 @@ class Trajectories(NamedTuple):
 class Rows(NamedTuple):
     """Rows first, …, end − 1 of a batch of n trajectories: the share of one replica.
 
-    Random numbers belong to a trajectory's place in the batch, so whoever draws only these rows
-    draws the very trajectories that stand there when the whole batch is drawn at once.
+    Random numbers belong to a trajectory's place in the batch, so drawing only these rows
+    gives the very trajectories that stand there when the whole batch is drawn at once.
     """
 
     first: int

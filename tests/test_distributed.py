@@ -251,11 +251,13 @@ def test_the_example_goes_on_from_its_checkpoint(tmp_path, capsys):
     assert "has made 12 updates already" in capsys.readouterr().out
 
 
+FEW = ["--save-every", "4", "--batch-size", "8", "--hidden", "4"]
+
+
 def test_the_example_asked_to_stop_saves_and_goes_on_when_it_is_started_again(
     tmp_path, monkeypatch
 ):
-    arguments = ["--updates", "12", "--save-every", "4", "--batch-size", "8", "--hidden", "4"]
-    arguments += ["--checkpoint", str(tmp_path / "run.npz")]
+    arguments = [*FEW, "--updates", "12", "--checkpoint", str(tmp_path / "run.npz")]
 
     def reporter(args, start):
         return lambda progress: os.kill(os.getpid(), signal.SIGTERM)
@@ -277,9 +279,8 @@ def test_the_example_goes_on_in_an_environment_of_ones_own(tmp_path, monkeypatch
 
     monkeypatch.setattr(distributed_example, "new_environment", lambda: OwnGrid(2, 4))
     for updates in (4, 8):
-        sizes = ["--updates", updates, "--save-every", 4, "--batch-size", 8, "--hidden", 4]
-        arguments = [str(word) for word in [*sizes, "--checkpoint", tmp_path / "run.npz"]]
-        assert distributed_example.main(arguments) == 0
+        run = ["--updates", str(updates), "--checkpoint", str(tmp_path / "run.npz")]
+        assert distributed_example.main([*FEW, *run]) == 0
 
 
 def test_a_worker_that_is_lost_before_all_have_come_is_one_to_start_again(monkeypatch):

@@ -166,7 +166,7 @@ class LiveTraining:
             how = {"resume_from": self.done, "chunk": self.CHUNK, "callback": after_chunk}
             self.agent.train(**self.settings._asdict(), **how)
             self._save()
-        except Exception as error:  # shown by whoever drew the buttons, not lost in a thread
+        except Exception as error:  # shown beside the buttons, not lost in a thread
             self.error = error
         self.running = False
         self.on_end()

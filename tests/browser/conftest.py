@@ -103,7 +103,7 @@ def serving(command, port, **environment):
 
 
 def answers(port):
-    # Only whether something listens: the page of Voilà runs the notebook for whoever asks.
+    # Only whether something listens: the page of Voilà runs the notebook for every request.
     with socket.socket() as probe:
         return probe.connect_ex(("localhost", port)) == 0
 
